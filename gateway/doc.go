@@ -1,0 +1,10 @@
+// Package gateway serves pages over WebSocket: one session a page, in protocol
+// v1 (JSON, compatible with existing pages) or v2 (CBOR, resumable).
+//
+//	page ══ WebSocket ══ policy ── session ── codec v1 | v2 ── Peer (Backend)
+//	                     Host, Origin, token
+//
+// Source: docs/spec/gateway.md sections 2 to 4 and client/PROTOCOL.md. The
+// package does no networking between peers: what a session may do it declares
+// as Backend and Peer.
+package gateway
