@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+)
+
+// section is one part of the benchmark; it fills its own place of the report.
+type section struct {
+	name string
+	run  func(ctx context.Context, env *environment) ([]table, error)
+}
+
+func sections() []section {
+	return []section{
+		{"latency", measureLatency},
+		{"rate", measureRate},
+		{"topic", measureTopic},
+		{"pages", measurePages},
+		{"start", measureStart},
+	}
+}
+
+func main() {
+	report := flag.String("report", "../docs/benchmarks.md", "the page whose sections are rewritten; empty for none")
+	binary := flag.String("parley", "", "the binary to measure; built when empty")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := bench(ctx, *report, *binary, flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func bench(ctx context.Context, report, binary string, names []string) error {
+	env, err := newEnvironment(ctx, binary)
+	if err != nil {
+		return err
+	}
+	defer env.Close()
+	for _, s := range sections() {
+		if len(names) > 0 && !strings.Contains(" "+strings.Join(names, " ")+" ", " "+s.name+" ") {
+			continue
+		}
+		tables, err := s.run(ctx, env)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		text := render(tables)
+		fmt.Print(text)
+		if report != "" {
+			if err := rewrite(report, s.name, text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

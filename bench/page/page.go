@@ -1,0 +1,253 @@
+// Package page is a page written in Go: a small client of protocol v2
+// (client/PROTOCOL.md) that costs as little as it can, so that a measurement is
+// of the node and not of its driver.
+package page
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/coder/websocket"
+)
+
+// Frame kinds of client/PROTOCOL.md.
+const (
+	kindHello       = 0
+	kindWelcome     = 1
+	kindReceived    = 2
+	kindPing        = 3
+	kindPong        = 4
+	kindBye         = 5
+	kindRequest     = 16
+	kindResult      = 17
+	kindError       = 18
+	kindSend        = 20
+	kindMessage     = 24
+	kindHandled     = 25
+	kindPublication = 28
+	kindLost        = 30
+)
+
+// Options of Dial.
+type Options struct {
+	Token    string // bearer token; empty for none
+	Identity string // "" is a fresh key
+}
+
+// Page is one session. Its handlers run in the reading goroutine.
+type Page struct {
+	conn *websocket.Conn
+	peer string
+	done chan struct{} // closed when both goroutines have ended
+	stop context.CancelFunc
+
+	mu       sync.Mutex
+	out      []byte // frames that wait for the writer
+	wake     chan struct{}
+	nextID   uint64
+	pending  map[uint64]func(result []byte, err error)
+	handlers map[string]func(from string, data []byte)
+	topics   map[string]func(from string, data []byte)
+	lost     uint64
+	err      error
+
+	arrived uint64 // owned by the reader: numbered frames so far
+}
+
+// Dial opens a session at a WebSocket address.
+func Dial(ctx context.Context, url string, opts Options) (*Page, error) {
+	header := http.Header{}
+	if opts.Token != "" {
+		header.Set("Authorization", "Bearer "+opts.Token)
+	}
+	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{
+		HTTPHeader: header, Subprotocols: []string{"parley.v2"}, CompressionMode: websocket.CompressionDisabled})
+	if err != nil {
+		return nil, err
+	}
+	conn.SetReadLimit(64 << 20)
+	p := &Page{conn: conn, done: make(chan struct{}), wake: make(chan struct{}, 1),
+		pending:  make(map[uint64]func([]byte, error)),
+		handlers: make(map[string]func(string, []byte)), topics: make(map[string]func(string, []byte))}
+	if err := p.hello(ctx, opts); err != nil {
+		return nil, errors.Join(err, conn.CloseNow())
+	}
+	run, cancel := context.WithCancel(context.Background())
+	p.stop = cancel
+	go p.live(run)
+	return p, nil
+}
+
+func (p *Page) hello(ctx context.Context, opts Options) error {
+	frame := appendUint(appendArray(nil, 2), kindHello)
+	frame = appendHead(frame, majorMap, 2)
+	frame = appendUint(appendText(frame, "v"), 2)
+	frame = appendText(appendText(frame, "identity"), opts.Identity)
+	if err := p.conn.Write(ctx, websocket.MessageBinary, frame); err != nil {
+		return err
+	}
+	_, msg, err := p.conn.Read(ctx)
+	if err != nil {
+		return err
+	}
+	s := scanner{rest: msg}
+	s.head()
+	if kind := s.uint(); kind != kindWelcome {
+		return fmt.Errorf("hello was answered with kind %d: %q", kind, msg)
+	}
+	_, pairs := s.head()
+	for ; pairs > 0 && s.err == nil; pairs-- {
+		if key := s.string(); string(key) == "peer" {
+			p.peer = string(s.string())
+		} else {
+			s.skip()
+		}
+	}
+	return s.err
+}
+
+// live runs the two goroutines of the session.
+func (p *Page) live(ctx context.Context) {
+	defer close(p.done)
+	var writer sync.WaitGroup
+	writer.Go(func() { p.write(ctx) })
+	err := p.read(ctx)
+	p.stop()
+	writer.Wait()
+	p.fail(err)
+}
+
+// Peer is the page's id.
+func (p *Page) Peer() string { return p.peer }
+
+// Lost is how many publications the node dropped because this page was slow.
+func (p *Page) Lost() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lost
+}
+
+// Start listens to a protocol.
+func (p *Page) Start(ctx context.Context, protocol string, h func(from string, data []byte)) error {
+	p.mu.Lock()
+	p.handlers[protocol] = h
+	p.mu.Unlock()
+	return p.request(ctx, "start", "protocol", protocol)
+}
+
+// Subscribe listens to a topic.
+func (p *Page) Subscribe(ctx context.Context, topic string, h func(from string, data []byte)) error {
+	p.mu.Lock()
+	p.topics[topic] = h
+	p.mu.Unlock()
+	return p.request(ctx, "subscribe", "topic", topic)
+}
+
+func (p *Page) request(ctx context.Context, method, name, value string) error {
+	result := make(chan error, 1)
+	p.call(func(dst []byte, id uint64) []byte {
+		dst = appendUint(appendUint(appendArray(dst, 4), kindRequest), id)
+		dst = appendHead(appendText(dst, method), majorMap, 1)
+		return appendText(appendText(dst, name), value)
+	}, func(_ []byte, err error) { result <- err })
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Send sends bytes to wait for level handled; done is called once, by the
+// reading goroutine.
+func (p *Page) Send(to, protocol string, data []byte, done func(error)) {
+	p.call(func(dst []byte, id uint64) []byte {
+		dst = appendUint(appendUint(appendArray(dst, 7), kindSend), id)
+		dst = appendText(appendText(dst, to), protocol)
+		return appendUint(appendUint(appendBytes(dst, data), 2), 0)
+	}, func(_ []byte, err error) { done(err) })
+}
+
+// Publish publishes a text; done is called once, by the reading goroutine.
+func (p *Page) Publish(topic, text string, done func(error)) {
+	p.call(func(dst []byte, id uint64) []byte {
+		dst = appendUint(appendUint(appendArray(dst, 4), kindRequest), id)
+		dst = appendHead(appendText(dst, "publish"), majorMap, 2)
+		dst = appendText(appendText(dst, "topic"), topic)
+		return appendText(appendText(dst, "data"), text)
+	}, func(_ []byte, err error) { done(err) })
+}
+
+// Close ends the session in order and waits for its goroutines.
+func (p *Page) Close() {
+	p.push(appendText(appendText(appendUint(appendArray(nil, 3), kindBye), "closed"), "the page closes"))
+	_ = p.conn.Close(websocket.StatusNormalClosure, "")
+	p.stop()
+	<-p.done
+}
+
+func (p *Page) call(encode func(dst []byte, id uint64) []byte, done func([]byte, error)) {
+	p.mu.Lock()
+	if p.err != nil {
+		p.mu.Unlock()
+		done(nil, p.err)
+		return
+	}
+	p.nextID++
+	p.pending[p.nextID] = done
+	p.out = encode(p.out, p.nextID)
+	p.mu.Unlock()
+	p.signal()
+}
+
+func (p *Page) push(frame []byte) {
+	p.mu.Lock()
+	p.out = append(p.out, frame...)
+	p.mu.Unlock()
+	p.signal()
+}
+
+func (p *Page) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (p *Page) fail(err error) {
+	if err == nil {
+		err = errors.New("session ended")
+	}
+	p.mu.Lock()
+	p.err = err
+	pending := p.pending
+	p.pending = nil
+	p.mu.Unlock()
+	for _, done := range pending {
+		done(nil, err)
+	}
+}
+
+// write sends everything that waits as one WebSocket message, again and again.
+func (p *Page) write(ctx context.Context) {
+	var batch []byte
+	for {
+		select {
+		case <-p.wake:
+		case <-ctx.Done():
+			return
+		}
+		p.mu.Lock()
+		batch, p.out = p.out, batch[:0]
+		p.mu.Unlock()
+		if len(batch) == 0 {
+			continue
+		}
+		if err := p.conn.Write(ctx, websocket.MessageBinary, batch); err != nil {
+			return
+		}
+	}
+}

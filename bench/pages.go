@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/parley-p2p/parley/bench/page"
+)
+
+// measurePages opens 1, 10, 100 and 1,000 pages on one node, each with a key of
+// its own, one protocol and one topic, and closes them again.
+func measurePages(ctx context.Context, env *environment) ([]table, error) {
+	t := table{title: "What a page costs",
+		note: "Each page has its own peer, a protocol and a topic. The cost a page is the growth over the empty node; the last row is after all pages closed.",
+		head: []string{"pages", "memory", "a page", "descriptors a page", "goroutines a page", "`peer` answered in, last page", "idle CPU, % of a core"}}
+	n, err := env.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = n.stop() }()
+	empty, err := settled(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	t.rows = append(t.rows, pagesRow("0", 0, empty, empty, 0, -1))
+	var pages []*page.Page
+	for _, want := range []int{1, 10, 100, 1000} {
+		var last time.Duration
+		for len(pages) < want {
+			began := time.Now()
+			p, err := n.page(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("page %d: %w", len(pages)+1, err)
+			}
+			last = time.Since(began)
+			pages = append(pages, p)
+			if err := p.Start(ctx, protocol, func(string, []byte) {}); err != nil {
+				return nil, err
+			}
+			if err := p.Subscribe(ctx, "bench", func(string, []byte) {}); err != nil {
+				return nil, err
+			}
+		}
+		u, err := settled(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		idle, err := idleCPU(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		t.rows = append(t.rows, pagesRow(fmt.Sprint(want), want, empty, u, last, idle))
+	}
+	for _, p := range pages {
+		p.Close()
+	}
+	after, err := settled(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	t.rows = append(t.rows, pagesRow("closed", 0, empty, after, 0, -1))
+	return []table{t}, nil
+}
+
+func pagesRow(name string, pages int, empty, now usage, last time.Duration, idle float64) []string {
+	row := []string{name, fmt.Sprintf("%.0f MB", float64(now.rss)/1e6)}
+	if pages == 0 {
+		return append(row, "–", fmt.Sprintf("%d in all", now.fds), fmt.Sprintf("%d in all", now.goroutines), "–", "–")
+	}
+	n := float64(pages)
+	return append(row, fmt.Sprintf("%.2f MB", float64(now.rss-empty.rss)/1e6/n),
+		fmt.Sprintf("%.1f", float64(now.fds-empty.fds)/n), fmt.Sprintf("%.1f", float64(now.goroutines-empty.goroutines)/n),
+		millis(last), fmt.Sprintf("%.1f", idle))
+}
+
+// settled waits until goroutines and descriptors stand still for a second, at
+// most 40 s, so that what is on its way out is not counted.
+func settled(ctx context.Context, n *node) (usage, error) {
+	var last usage
+	still := 0
+	for deadline := time.Now().Add(40 * time.Second); still < 4 && time.Now().Before(deadline); {
+		u, err := n.usage()
+		if err != nil {
+			return u, err
+		}
+		if u.goroutines == last.goroutines && u.fds == last.fds {
+			still++
+		} else {
+			still = 0
+		}
+		last = u
+		select {
+		case <-time.After(250 * time.Millisecond):
+		case <-ctx.Done():
+			return last, ctx.Err()
+		}
+	}
+	return last, nil
+}
+
+func idleCPU(ctx context.Context, n *node) (float64, error) {
+	before, err := n.usage()
+	if err != nil {
+		return 0, err
+	}
+	const window = 5 * time.Second
+	select {
+	case <-time.After(window):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	after, err := n.usage()
+	return 100 * (after.cpu - before.cpu).Seconds() / window.Seconds(), err
+}
