@@ -70,8 +70,10 @@ type Buckets[K comparable] struct {
 
 // NewBuckets makes a table whose buckets have rate and burst.
 func NewBuckets[K comparable](rate, burst float64, maxKeys int) *Buckets[K] {
-	return &Buckets[K]{rate: rate, burst: burst, max: maxKeys,
-		keys: make(map[K]*Bucket), rest: NewBucket(rate, burst)}
+	return &Buckets[K]{
+		rate: rate, burst: burst, max: maxKeys,
+		keys: make(map[K]*Bucket), rest: NewBucket(rate, burst),
+	}
 }
 
 // Allow is Bucket.Allow on the bucket of key.

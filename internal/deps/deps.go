@@ -2,6 +2,7 @@
 package deps
 
 import (
+	_ "capnproto.org/go/capnp/v3"
 	_ "github.com/coder/websocket"
 	_ "github.com/flynn/noise"
 	_ "github.com/fsnotify/fsnotify"
@@ -19,6 +20,5 @@ import (
 	_ "go.uber.org/goleak"
 	_ "golang.org/x/crypto/blake2b"
 	_ "golang.org/x/sync/errgroup"
-	_ "capnproto.org/go/capnp/v3"
 	_ "pgregory.net/rapid"
 )

@@ -1,0 +1,113 @@
+# parley: the commands of every day. `make run` needs Go alone; `make test`
+# installs the rest of what it needs and says so.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+.NOTPARALLEL:
+
+GOLANGCI_VERSION := v2.15.0
+FUZZTIME         ?= 30s
+ARGS             ?=
+BIN              := $(CURDIR)/bin
+# npm parts are there when the workspace is.
+NPM              := $(wildcard package.json)
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: run
+run: ## serve the demo on a free loopback port and open a browser (ARGS="--no-open …")
+	go run ./cmd/parley $(ARGS)
+
+.PHONY: test
+test: test-go test-client e2e ## everything CI runs: Go with -race, TypeScript, browser tests
+
+.PHONY: test-go
+test-go:
+	@echo "== Go: build, vet, tests with the race detector"
+	go build ./...
+	go vet ./...
+	go test -race -timeout 8m ./...
+
+.PHONY: test-client
+test-client: node_modules/.installed
+ifneq ($(NPM),)
+	@echo "== TypeScript: types, tests, and that what is committed is what the sources build"
+	npm run check
+	npm test
+	npm run check:built
+endif
+
+.PHONY: e2e
+e2e: node_modules/.installed ## browser tests, in Chromium
+ifneq ($(NPM),)
+	@echo "== browser tests"
+	@$(need-chromium)
+	npm run e2e
+endif
+
+.PHONY: long
+long: ## the slow ones too: load, endurance, simulations (build tag long)
+	go test -tags long -timeout 60m ./...
+
+.PHONY: bench
+bench: ## benchmarks; those that compare with others live in bench/
+	go test -run '^$$' -bench . -benchmem ./...
+	@if [ -f bench/go.mod ]; then cd bench && go test -run '^$$' -bench . -benchmem ./...; fi
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (30s)
+	@for pkg in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+		done; \
+	done
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint-$(GOLANGCI_VERSION) ## golangci-lint, and a tidy go.mod
+	$(BIN)/golangci-lint-$(GOLANGCI_VERSION) run ./...
+	go mod tidy -diff
+
+.PHONY: gen
+gen: node_modules/.installed ## make anew what is generated and committed
+	go generate ./...
+ifneq ($(NPM),)
+	npm run build
+endif
+
+$(BIN)/golangci-lint-$(GOLANGCI_VERSION):
+	@echo "== installing golangci-lint $(GOLANGCI_VERSION) into bin/"
+	GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
+	mv $(BIN)/golangci-lint $@
+
+# The packages of the lock file, installed again when it changes.
+node_modules/.installed: $(wildcard package-lock.json)
+ifneq ($(NPM),)
+	@$(need-npm)
+	@echo "== npm packages"
+	npm ci
+	@touch $@
+endif
+
+# apt-install NAME…: only as root on Debian and its children.
+define apt-install
+if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	echo "== installing $(1)"; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(1) >/dev/null; \
+else \
+	echo "$(1) is missing: please install it"; exit 1; \
+fi
+endef
+
+define need-npm
+if ! command -v npm >/dev/null; then $(call apt-install,nodejs npm); fi
+endef
+
+define need-chromium
+if [ -z "$${CHROMIUM:-}" ] && ! command -v chromium chromium-browser google-chrome >/dev/null; then \
+	$(call apt-install,chromium); \
+fi
+endef
