@@ -1,0 +1,182 @@
+package host
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/connmgr"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/parley-p2p/parley/identity"
+)
+
+// Relay profiles (gateway.md §9, relay.profile; channels.md §11).
+const (
+	RelayOff    = "off"    // relays for the node's own pages only
+	RelayOwn    = "own"    // for friends: generous limits
+	RelayPublic = "public" // for strangers: libp2p's limits
+)
+
+// Config says how a node is on the network. The zero value is the default:
+// every transport on all interfaces, no relays, relaying for own pages only.
+type Config struct {
+	// Listen are the node's listen multiaddrs (p2p.listen). nil listens with
+	// every transport on all interfaces; an empty list listens nowhere.
+	Listen []string
+	// PageListen are those of each page. nil takes TCP and QUIC with free ports
+	// on the addresses of Listen; an empty list listens nowhere, so that pages
+	// are reached through the node alone.
+	PageListen []string
+	// NoNAT turns off what only makes sense across routers: port mapping,
+	// AutoNAT and hole punching.
+	NoNAT bool
+
+	// Relays are multiaddrs of circuit relays, each ending in /p2p/<id>
+	// (p2p.relays). The node keeps a reservation at up to two of them while it
+	// isn't known to be publicly reachable.
+	Relays []string
+	// RelayProfile is RelayOff (also ""), RelayOwn or RelayPublic.
+	RelayProfile string
+	// RelayAllow limits who may have a reservation; empty allows everybody.
+	RelayAllow []identity.PeerID
+
+	// MaxPages bounds the pages of the node; 0 is 10,000.
+	MaxPages int
+
+	// UserAgent is what identify shows; "" is "parley".
+	UserAgent string
+	// Gater is asked after the host's own rules; nil allows all.
+	Gater connmgr.ConnectionGater
+	// Options are further options of the node's host, for example a transport
+	// that this package doesn't know.
+	Options []libp2p.Option
+	// Registerer takes libp2p's metrics; nil has none.
+	Registerer prometheus.Registerer
+	// Logger is where the host logs; nil is slog.Default().
+	Logger *slog.Logger
+}
+
+// Timeouts of the host.
+const (
+	// negotiateTimeout bounds agreeing on a protocol on a new stream: a healthy
+	// peer needs one round trip.
+	negotiateTimeout = 10 * time.Second
+	// findDelay is how long a dial of known addresses has before others are
+	// looked for.
+	findDelay = 200 * time.Millisecond
+)
+
+// DefaultListen is what nil for Config.Listen means: all transports of
+// gateway.md §5.1, on free ports.
+func DefaultListen() []string {
+	var out []string
+	for _, ip := range []string{"/ip4/0.0.0.0", "/ip6/::"} {
+		out = append(out,
+			ip+"/tcp/0",
+			ip+"/udp/0/quic-v1",
+			ip+"/tcp/0/ws",
+			ip+"/udp/0/quic-v1/webtransport",
+			ip+"/udp/0/webrtc-direct",
+		)
+	}
+	return out
+}
+
+// Validate names the first thing that is wrong with c.
+func (c *Config) Validate() error {
+	for key, list := range map[string][]string{"p2p.listen": c.Listen, "page listen address": c.PageListen} {
+		if _, err := parseAddrs(list); err != nil {
+			return identity.Errorf(identity.CodeMalformed, "%s: %w", key, err)
+		}
+	}
+	if _, err := parseInfos(c.Relays); err != nil {
+		return identity.Errorf(identity.CodeMalformed, "p2p.relays: %w", err)
+	}
+	switch c.RelayProfile {
+	case "", RelayOff, RelayOwn, RelayPublic:
+	default:
+		return identity.Errorf(identity.CodeMalformed,
+			"relay.profile is %q: want %q, %q or %q", c.RelayProfile, RelayOff, RelayOwn, RelayPublic)
+	}
+	if c.MaxPages < 0 {
+		return identity.Errorf(identity.CodeMalformed, "MaxPages is %d: want 0 or more", c.MaxPages)
+	}
+	return nil
+}
+
+func (c *Config) withDefaults() Config {
+	d := *c
+	if d.Listen == nil {
+		d.Listen = DefaultListen()
+	}
+	if d.PageListen == nil {
+		d.PageListen = pageListen(d.Listen)
+	}
+	if d.MaxPages == 0 {
+		d.MaxPages = 10_000
+	}
+	if d.UserAgent == "" {
+		d.UserAgent = "parley"
+	}
+	if d.Logger == nil {
+		d.Logger = slog.Default()
+	}
+	d.Logger = d.Logger.With("component", "host")
+	return d
+}
+
+// pageListen derives where pages listen: TCP and QUIC on the node's addresses,
+// each with a port of its own.
+func pageListen(node []string) []string {
+	seen := make(map[string]bool)
+	out := []string{}
+	for _, text := range node {
+		parts := strings.Split(strings.Trim(text, "/"), "/")
+		if len(parts) < 4 || (parts[0] != "ip4" && parts[0] != "ip6") {
+			continue
+		}
+		ip := "/" + parts[0] + "/" + parts[1]
+		addr := ""
+		switch {
+		case parts[2] == "tcp" && len(parts) == 4:
+			addr = ip + "/tcp/0"
+		case parts[2] == "udp" && len(parts) == 5 && parts[4] == "quic-v1":
+			addr = ip + "/udp/0/quic-v1"
+		}
+		if addr != "" && !seen[addr] {
+			seen[addr] = true
+			out = append(out, addr)
+		}
+	}
+	return out
+}
+
+func parseAddrs(texts []string) ([]ma.Multiaddr, error) {
+	out := make([]ma.Multiaddr, 0, len(texts))
+	for _, text := range texts {
+		a, err := ma.NewMultiaddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a multiaddr: %w", text, err)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+// parseInfos reads multiaddrs that end in /p2p/<id> and joins those of one peer.
+func parseInfos(texts []string) ([]peer.AddrInfo, error) {
+	addrs, err := parseAddrs(texts)
+	if err != nil {
+		return nil, err
+	}
+	infos, err := peer.AddrInfosFromP2pAddrs(addrs...)
+	if err != nil {
+		return nil, fmt.Errorf("an address must end in /p2p/<id>: %w", err)
+	}
+	return infos, nil
+}

@@ -1,0 +1,305 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/event"
+	libhost "github.com/libp2p/go-libp2p/core/host"
+	libnet "github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libtls "github.com/libp2p/go-libp2p/p2p/security/tls"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
+)
+
+// Connections above high are closed down to low, unprotected ones first, the
+// least valued first.
+const (
+	connsLow   = 192
+	connsHigh  = 384
+	connsGrace = time.Minute
+)
+
+// Node is the full host of a node, and the maker of its pages' bare ones.
+// Everything that runs in it ends before Close returns.
+type Node struct {
+	// Static after construction.
+	cfg        Config
+	log        *slog.Logger
+	host       libhost.Host
+	limits     libnet.ResourceManager
+	gater      *gater
+	net        *endpoint
+	router     *router
+	relay      *relayService // nil unless this node relays for others
+	pageListen []ma.Multiaddr
+	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
+	background sync.WaitGroup
+	cancel     context.CancelFunc
+
+	mu      sync.RWMutex
+	look    Finder
+	pages   map[peer.ID]*Page // nil: being made
+	punched map[peer.ID]bool  // peers with a connection made by hole punching
+	closed  bool
+}
+
+// New makes a node's host and starts it: it listens when New returns, and
+// nothing of that waits for the network.
+func New(key identity.Key, cfg Config) (*Node, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg.withDefaults(), pages: make(map[peer.ID]*Page), punched: make(map[peer.ID]bool)}
+	n.log = n.cfg.Logger
+	n.gater = &gater{next: n.cfg.Gater}
+	n.base = ma.StringCast("/p2p/" + key.PeerID().String()).Encapsulate(circuitAddr)
+	n.pageListen, _ = parseAddrs(n.cfg.PageListen) // validated; derived ones are well-formed
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	if err := n.start(ctx, key); err != nil {
+		return nil, errors.Join(err, n.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) start(ctx context.Context, key identity.Key) (err error) {
+	if n.limits, err = newLimits(); err != nil {
+		return fmt.Errorf("set limits: %w", err)
+	}
+	opts, err := n.hostOptions(key)
+	if err != nil {
+		return err
+	}
+	if n.host, err = libp2p.New(opts...); err != nil {
+		return fmt.Errorf("start libp2p: %w", err)
+	}
+	if n.net, err = newEndpoint(n, n.host); err != nil {
+		return err
+	}
+	if n.router, err = newRouter(ctx, n.host, n.log); err != nil {
+		return err
+	}
+	n.host.Network().Notify(&libnet.NotifyBundle{DisconnectedF: n.forgetPunch})
+	if err := n.startRelaying(); err != nil {
+		return err
+	}
+	readdress, err := n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated), eventbus.Name("parley pages"))
+	if err != nil {
+		return fmt.Errorf("watch own addresses: %w", err)
+	}
+	n.background.Go(func() { n.readdressPages(ctx, readdress) })
+	return nil
+}
+
+func (n *Node) hostOptions(key identity.Key) ([]libp2p.Option, error) {
+	conns, err := connmgr.NewConnManager(connsLow, connsHigh, connmgr.WithGracePeriod(connsGrace))
+	if err != nil {
+		return nil, fmt.Errorf("make connection manager: %w", err)
+	}
+	opts := []libp2p.Option{
+		libp2p.Identity(key.Libp2p()),
+		libp2p.UserAgent(n.cfg.UserAgent),
+		libp2p.ProtocolVersion("parley/1"),
+		libp2p.ResourceManager(n.limits),
+		libp2p.ConnectionGater(n.gater),
+		libp2p.ConnectionManager(conns),
+		libp2p.Security(libtls.ID, libtls.New),
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.DefaultMuxers,
+		libp2p.DefaultTransports,
+		libp2p.EnableRelay(),
+		libp2p.DialRanker(rankDials),
+	}
+	if len(n.cfg.Listen) > 0 {
+		opts = append(opts, libp2p.ListenAddrStrings(n.cfg.Listen...))
+	} else {
+		opts = append(opts, libp2p.NoListenAddrs)
+	}
+	if n.cfg.Registerer != nil {
+		opts = append(opts, libp2p.PrometheusRegisterer(n.cfg.Registerer))
+	} else {
+		opts = append(opts, libp2p.DisableMetrics())
+	}
+	if !n.cfg.NoNAT {
+		opts = append(opts,
+			libp2p.NATPortMap(),
+			libp2p.EnableNATService(),
+			libp2p.EnableAutoNATv2(),
+			libp2p.EnableHolePunching(holepunch.WithTracer((*punchTracer)(n))),
+		)
+	}
+	return append(opts, n.cfg.Options...), nil
+}
+
+// startRelaying makes the node answer hop streams, for its pages and, if
+// wanted, for others.
+func (n *Node) startRelaying() error {
+	profile := n.cfg.RelayProfile
+	if profile == "" || profile == RelayOff {
+		n.registerHop(false)
+		return nil
+	}
+	rc := relay.DefaultResources()
+	if profile == RelayOwn {
+		rc.Limit = nil
+	}
+	var err error
+	n.relay, err = newRelayService(n.host, rc, n.cfg.RelayAllow)
+	if err != nil {
+		return fmt.Errorf("start relay: %w", err)
+	}
+	n.registerHop(true)
+	return nil
+}
+
+// Close closes the pages and the host, and returns when everything has ended.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	if n.closed {
+		n.mu.Unlock()
+		return nil
+	}
+	n.closed = true
+	pages := make([]*Page, 0, len(n.pages))
+	for _, p := range n.pages {
+		if p != nil {
+			pages = append(pages, p)
+		}
+	}
+	n.mu.Unlock()
+
+	var closing sync.WaitGroup
+	for _, p := range pages {
+		closing.Go(func() { _ = p.Close() })
+	}
+	closing.Wait()
+	n.cancel()
+	if n.net != nil {
+		n.net.stop()
+	}
+	if n.relay != nil {
+		n.relay.close()
+	}
+	var err error
+	if n.host != nil {
+		err = n.host.Close()
+	}
+	if n.net != nil {
+		n.net.wait()
+	}
+	n.background.Wait()
+	return err
+}
+
+// Network is the node's own network.Network. It is also a Notifier, a Connecter
+// and so on: see endpoint's methods on Page.
+func (n *Node) Network() network.Network { return n.net }
+
+// Libp2p is the node's host, for what needs all of libp2p: DHT, bitswap, mDNS.
+func (n *Node) Libp2p() libhost.Host { return n.host }
+
+// PubSub is the node's one GossipSub router.
+func (n *Node) PubSub() *pubsub.PubSub { return n.router.ps }
+
+// PubSubDrops tells how many messages the router has dropped, by reason.
+func (n *Node) PubSubDrops() map[string]uint64 { return n.router.trace.drops() }
+
+// ID is the node's peer id.
+func (n *Node) ID() identity.PeerID { return n.host.ID() }
+
+// Addrs are the node's addresses, each ending in /p2p/<id>.
+func (n *Node) Addrs() []ma.Multiaddr {
+	own := ma.StringCast("/p2p/" + n.host.ID().String())
+	var out []ma.Multiaddr
+	for _, a := range n.host.Addrs() {
+		out = append(out, a.Encapsulate(own))
+	}
+	return out
+}
+
+// SetFinder sets what looks for addresses of peers, for the node and its pages.
+// nil looks nowhere.
+func (n *Node) SetFinder(f Finder) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.look = f
+}
+
+func (n *Node) finder() Finder {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.look
+}
+
+// page gives the living page of id, or nil.
+func (n *Node) page(id peer.ID) *Page {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.pages[id]
+}
+
+// circuitBase is the address of the node's pages inside the process.
+func (n *Node) circuitBase() ma.Multiaddr { return n.base }
+
+func (n *Node) relayHandler() libnet.StreamHandler {
+	if n.relay == nil {
+		return nil
+	}
+	return n.relay.handler
+}
+
+// Found tells the node and all its pages addresses of a peer that discovery
+// learnt; whoever waits for the peer tries again. They are forgotten after ttl
+// without a connection.
+func (n *Node) Found(id identity.PeerID, addrs []ma.Multiaddr, ttl time.Duration) {
+	n.net.AddAddrs(id, addrs, ttl)
+	for _, p := range n.livePages() {
+		p.watch.changed(id)
+	}
+}
+
+func (n *Node) livePages() []*Page {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	out := make([]*Page, 0, len(n.pages))
+	for _, p := range n.pages {
+		if p != nil {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// readdressPages passes changes of the node's addresses on to its pages, which
+// announce them too.
+func (n *Node) readdressPages(ctx context.Context, sub event.Subscription) {
+	defer sub.Close()
+	for {
+		select {
+		case _, ok := <-sub.Out():
+			if !ok {
+				return
+			}
+			for _, p := range n.livePages() {
+				p.bare.readdress()
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
