@@ -2,6 +2,8 @@ module github.com/parley-p2p/parley
 
 go 1.26.0
 
+ignore node_modules
+
 require (
 	capnproto.org/go/capnp/v3 v3.1.0-alpha.1
 	github.com/coder/websocket v1.8.15
