@@ -79,12 +79,17 @@ var reserved = []struct {
 	{"math/rand", none, "use math/rand/v2, or crypto/rand for secrets"},
 }
 
-// testOnly says what must not get into the program.
-var testOnly = []string{"testing", "go.uber.org/goleak", "pgregory.net/rapid", module + "/internal/peertest"}
+// testOnly says what must not get into the program, besides our own packages
+// for tests.
+var testOnly = []string{"testing", "go.uber.org/goleak", "pgregory.net/rapid"}
+
+// forTests reports whether a package of ours is for tests: its name says so, as
+// with net/http/httptest.
+func forTests(folder string) bool { return strings.HasSuffix(folder, "test") }
 
 func TestImportsGoUpTheTableOnly(t *testing.T) {
 	for _, f := range goFiles(t) {
-		isTest := strings.HasSuffix(f.name, "_test.go") || in(f.folder, "internal/peertest")
+		isTest := strings.HasSuffix(f.name, "_test.go") || forTests(f.folder)
 		for _, imp := range f.ast.Imports {
 			target, err := strconv.Unquote(imp.Path.Value)
 			if err != nil {
@@ -107,7 +112,8 @@ func forbidden(folder, target string, isTest bool) string {
 			return r.why
 		}
 	}
-	if !isTest && slices.ContainsFunc(testOnly, func(p string) bool { return in(target, p) }) {
+	isOurs := in(target, module)
+	if !isTest && (slices.ContainsFunc(testOnly, func(p string) bool { return in(target, p) }) || isOurs && forTests(target)) {
 		return "it is for tests"
 	}
 	ours, ok := strings.CutPrefix(target+"/", module+"/")
@@ -169,7 +175,7 @@ func TestForbiddenFindsWhatItShould(t *testing.T) {
 func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 	docs := map[string]string{}
 	for _, f := range goFiles(t) {
-		if strings.HasSuffix(f.name, "_test.go") {
+		if strings.HasSuffix(f.name, "_test.go") || ast.IsGenerated(f.ast) {
 			continue
 		}
 		if f.ast.Doc != nil {
