@@ -1,0 +1,26 @@
+// Command parley serves a page and gives it peers.
+//
+//	parley                     the demo
+//	parley serve my-site/      a site of your own
+//	parley token my-site/      what programs send as Authorization: Bearer
+//
+// It turns flags into a parley.Config and runs it; one file a command.
+package main
+
+import (
+	"errors"
+	"os"
+
+	"github.com/parley-p2p/parley"
+)
+
+func main() {
+	a := &app{
+		out: os.Stdout, err: os.Stderr, env: os.Environ(),
+		start: startNode,
+		open:  openBrowser,
+	}
+	os.Exit(a.run(os.Args[1:]))
+}
+
+func startNode(parley.Config) (node, error) { return nil, errors.New("this build has no node yet") }
