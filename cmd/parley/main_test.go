@@ -117,7 +117,7 @@ func TestWrongCommandLines(t *testing.T) {
 		want string // in the only message
 	}{
 		{"unknown flag", []string{"serve", dir, "--prot", "1"}, exitUsage, "--prot"},
-		{"unknown command", []string{"sevre", dir}, exitUsage, "sevre"},
+		{"unknown command", []string{"sevre", dir}, exitUsage, "unknown command"},
 		{"a folder without serve", []string{dir}, exitUsage, "parley serve " + dir},
 		{"two folders", []string{"serve", dir, dir}, exitUsage, dir},
 		{"folder twice", []string{"serve", dir, "--dir", dir}, exitUsage, "not both"},
