@@ -1,0 +1,230 @@
+package admin
+
+import (
+	"cmp"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// Session is a page's session (gateway).
+type Session struct {
+	ID        string // a short name, never the token that resumes it
+	Peer      string
+	Version   string // "v1" or "v2"
+	Origin    string
+	Connected bool // false while a lost socket has its grace
+	Since     time.Time
+	Protocols int
+	Topics    int
+	Pending   int   // requests and sends without an answer
+	Queued    int64 // bytes that wait for the page
+	Dropped   uint64
+}
+
+// SessionsPanel shows the pages that are connected, those with most waiting
+// first.
+func SessionsPanel(list func() []Session) Panel {
+	return Panel{ID: "sessions", Title: "Pages", Help: "Every page has a session; a lost socket is kept for the grace.", Show: func() Section {
+		all := list()
+		slices.SortStableFunc(all, func(a, b Session) int { return cmp.Compare(b.Queued, a.Queued) })
+		t := &Table{Empty: "No page is connected.", Columns: []Column{
+			{"page", Name},
+			{"peer", Name},
+			{"protocol", ""},
+			{"origin", Name},
+			{"socket", State},
+			{"since", Time},
+			{"started", Count},
+			{"topics", Count},
+			{"pending", Count},
+			{"queued", Bytes},
+			{"dropped", Count},
+		}}
+		for _, s := range all {
+			socket := "connected"
+			if !s.Connected {
+				socket = "away"
+			}
+			t.Rows = append(t.Rows, []any{s.ID, s.Peer, s.Version, s.Origin, socket, s.Since, s.Protocols, s.Topics, s.Pending, s.Queued, s.Dropped})
+		}
+		return Section{Table: t}
+	}}
+}
+
+// Peer is another peer that this node is, or wants to be, connected to.
+type Peer struct {
+	ID       string
+	Path     string // as pages see it: direct, punch, relay, star, local, none
+	Address  string
+	RTT      time.Duration // 0: not known
+	Agent    string        // what it says it runs
+	Streams  int
+	Sent     uint64 // bytes
+	Received uint64
+	Error    string // why there is no path
+}
+
+// PeersPanel shows who is reached, and how.
+func PeersPanel(list func() []Peer) Panel {
+	return Panel{ID: "peers", Title: "Peers", Help: "How each peer is reached: direct, punch (direct after hole punching), relay, star.", Show: func() Section {
+		all := list()
+		slices.SortStableFunc(all, func(a, b Peer) int { return cmp.Compare(a.ID, b.ID) })
+		t := &Table{Empty: "No other peer is connected.", Columns: []Column{
+			{"peer", Name},
+			{"path", State},
+			{"round trip", Seconds},
+			{"address", Name},
+			{"agent", ""},
+			{"streams", Count},
+			{"sent", Traffic},
+			{"received", Traffic},
+			{"why not", ""},
+		}}
+		for _, p := range all {
+			var rtt any
+			if p.RTT > 0 {
+				rtt = p.RTT
+			}
+			t.Rows = append(t.Rows, []any{p.ID, p.Path, rtt, p.Address, p.Agent, p.Streams, p.Sent, p.Received, p.Error})
+		}
+		return Section{Table: t}
+	}}
+}
+
+// Topic is a topic that pages of this node are in.
+type Topic struct {
+	Name      string
+	Members   int // all that are known, own pages too
+	Local     int // of them on this node
+	Mesh      int // peers that publications go to directly
+	Published uint64
+	Received  uint64
+	Kept      int // publications that wait for a first member
+	Dropped   uint64
+}
+
+// TopicsPanel shows the topics.
+func TopicsPanel(list func() []Topic) Panel {
+	return Panel{ID: "topics", Title: "Topics", Help: "Kept are publications that wait for somebody to join.", Show: func() Section {
+		all := list()
+		slices.SortStableFunc(all, func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
+		t := &Table{Empty: "No page is in a topic.", Columns: []Column{
+			{"topic", ""}, {"members", Count}, {"here", Count}, {"mesh", Count}, {"published", Total}, {"received", Total}, {"kept", Count}, {"dropped", Count},
+		}}
+		for _, x := range all {
+			t.Rows = append(t.Rows, []any{x.Name, x.Members, x.Local, x.Mesh, x.Published, x.Received, x.Kept, x.Dropped})
+		}
+		return Section{Table: t}
+	}}
+}
+
+// Conversation is the outbox of one page for one (peer, protocol).
+type Conversation struct {
+	From     string
+	To       string
+	Protocol string
+	Path     string
+	Queued   int64 // bytes not yet on the way
+	Unacked  int   // messages on the way
+	Sent     uint64
+	Settled  uint64
+	Resent   uint64
+	Oldest   time.Duration // how long the first of them has been waiting
+}
+
+// ConversationsPanel shows who talks to whom, those that wait longest first.
+func ConversationsPanel(list func() []Conversation) Panel {
+	return Panel{ID: "conversations", Title: "Conversations", Help: "One for each (peer, protocol) that a page sends to.", Show: func() Section {
+		all := list()
+		slices.SortStableFunc(all, func(a, b Conversation) int { return cmp.Compare(b.Oldest, a.Oldest) })
+		t := &Table{Empty: "No page has sent anything.", Columns: []Column{
+			{"from", Name},
+			{"to", Name},
+			{"protocol", Name},
+			{"path", State},
+			{"queued", Bytes},
+			{"on the way", Count},
+			{"oldest", Seconds},
+			{"sent", Total},
+			{"settled", Total},
+			{"sent again", Count},
+		}}
+		for _, c := range all {
+			t.Rows = append(t.Rows, []any{c.From, c.To, c.Protocol, c.Path, c.Queued, c.Unacked, c.Oldest, c.Sent, c.Settled, c.Resent})
+		}
+		return Section{Table: t}
+	}}
+}
+
+// Limit is a limit of docs/limits.md as it stands now.
+type Limit struct {
+	Name    string  // its key in the configuration: "limits.outbox"
+	Unit    Unit    // Count or Bytes
+	Current float64 // the highest use of it now; NaN where only refusals are known
+	Max     float64
+	Refused uint64 // how often it said no
+}
+
+// LimitsPanel shows how close the limits are, the closest first.
+func LimitsPanel(list func() []Limit) Panel {
+	return Panel{ID: "limits", Title: "Limits", Help: "What is used of each limit, and how often it said no.", Show: func() Section {
+		all := list()
+		use := func(l Limit) float64 { return l.Current / l.Max }
+		slices.SortStableFunc(all, func(a, b Limit) int {
+			return cmp.Or(cmp.Compare(b.Refused, a.Refused), cmp.Compare(use(b), use(a)))
+		})
+		t := &Table{Columns: []Column{{"limit", Name}, {"used", Share}, {"now", ""}, {"most", ""}, {"refused", Total}}}
+		for _, l := range all {
+			t.Rows = append(t.Rows, []any{l.Name, use(l), amount(l.Current, l.Unit), amount(l.Max, l.Unit), l.Refused})
+		}
+		return Section{Table: t}
+	}}
+}
+
+// Drop counts what was lost on purpose, by reason.
+type Drop struct {
+	What   string // "publication", "frame", "stream" …
+	Reason string // "page too slow", "signature" …
+	Count  uint64
+}
+
+// DropsPanel shows what was lost, and why.
+func DropsPanel(list func() []Drop) Panel {
+	return Panel{ID: "drops", Title: "Drops", Help: "Nothing is lost without being counted here.", Show: func() Section {
+		t := &Table{Empty: "Nothing was dropped.", Columns: []Column{{"what", ""}, {"why", ""}, {"count", Total}}}
+		for _, d := range list() {
+			if d.Count > 0 {
+				t.Rows = append(t.Rows, []any{d.What, d.Reason, d.Count})
+			}
+		}
+		return Section{Table: t}
+	}}
+}
+
+// AddressesPanel shows where the node can be reached.
+func AddressesPanel(http, p2p func() []string) Panel {
+	return Panel{ID: "addresses", Title: "Addresses", Help: "What the node really listens on and announces.", Show: func() Section {
+		t := &Table{Columns: []Column{{"for", ""}, {"address", Name}}}
+		for _, x := range http() {
+			t.Rows = append(t.Rows, []any{"pages", x})
+		}
+		for _, x := range p2p() {
+			t.Rows = append(t.Rows, []any{"peers", x})
+		}
+		return Section{Table: t}
+	}}
+}
+
+// processPanel shows the process itself.
+func (a *Admin) processPanel() Panel {
+	return Panel{ID: "process", Title: "Node", Show: func() Section {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return Section{Facts: []Fact{
+			{Name: "up for", Value: time.Since(a.started), Unit: Seconds},
+			{Name: "memory", Value: m.Sys - m.HeapReleased, Unit: Bytes, Trend: true},
+			{Name: "goroutines", Value: runtime.NumGoroutine(), Unit: Count, Trend: true},
+		}}
+	}}
+}
