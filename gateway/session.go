@@ -1,0 +1,237 @@
+package gateway
+
+import (
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/parley-p2p/parley/flow"
+	"github.com/parley-p2p/parley/gateway/access"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
+)
+
+// session is one page: what it listens to, what it waits for, and what waits
+// for it. Its peer sees it as a Page (page.go). A v1 session has one link and
+// ends with it; a v2 session outlives its links.
+//
+//	page ── reader ──▶ Peer                      requests.go: what is unsettled
+//	page ◀─ writer ◀── queue ◀── Page methods    page.go: what comes in
+type session struct {
+	// static after construction
+	g       *Gateway
+	version int
+	visitor access.Visitor
+	log     *slog.Logger
+	ctx     context.Context // ends with the session
+	cancel  context.CancelFunc
+
+	tokenHash [sha256.Size]byte // guarded by the Gateway's mu; zero for v1
+
+	// with locks of their own
+	queue    *flow.Queue[item] // answers are Control, everything else Bulk
+	requests *flow.Window      // how many more may be unsettled
+	outgoing *flow.Window      // how many bytes more may be unsettled
+	settling *flow.Window      // how many deliveries more the page may hold (v2)
+	rate     *flow.Bucket
+	work     sync.WaitGroup // publications that wait
+
+	mu        sync.Mutex  // guards all below
+	peer      Peer        // nil until joined
+	link      *link       // nil while there is no socket
+	grace     *time.Timer // runs while a v2 session has no socket
+	stopping  bool        // the node stops: no grace any more
+	ended     bool
+	protocols map[network.Protocol]*gate
+	topics    map[string]*topicGate
+	pending   map[*request]struct{}
+	lanes     map[string][]func() // publications that wait behind one of their topic
+	unsettled map[uint64]network.Delivery
+	delivered uint64            // the last delivery's number
+	lost      map[string]uint64 // publications dropped and not yet told
+	members   int               // in all topics, v1
+}
+
+// errClosed is what everybody gets who still wants something of an ended session.
+var errClosed = &identity.Error{Code: identity.CodeClosed, Text: "peer closed"}
+
+func newSession(g *Gateway, version int, v access.Visitor, queueBytes int) *session {
+	s := &session{
+		g: g, version: version, visitor: v,
+		log:      g.log.With("session", g.stats.Opened.Add(1), "version", version),
+		queue:    flow.NewQueue[item](queueBytes),
+		requests: flow.NewWindow(int64(g.cfg.Requests)),
+		outgoing: flow.NewWindow(int64(g.cfg.OutboxTotal)),
+		settling: flow.NewWindow(maxDeliveries),
+		rate:     flow.NewBucket(float64(g.cfg.RequestRate), 2*float64(g.cfg.RequestRate)),
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
+}
+
+// join gives the session its peer.
+func (s *session) join(ctx context.Context, key identity.Key, share bool) error {
+	peer, err := s.g.backend.Join(ctx, JoinRequest{Key: key, Share: share}, s)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.peer = peer
+	s.log = s.log.With("peer", key.PeerID().String())
+	return nil
+}
+
+// end ends the session, once. What the page has not settled is refused, and its
+// peer is free when end returns.
+func (s *session) end() {
+	s.mu.Lock()
+	if s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.ended = true
+	s.stopGrace()
+	peer, unsettled := s.peer, s.unsettled
+	s.unsettled, s.pending = nil, nil
+	s.mu.Unlock()
+
+	s.cancel()
+	for _, close := range []func(error){s.queue.Close, s.requests.Close, s.outgoing.Close, s.settling.Close} {
+		close(errClosed)
+	}
+	for _, d := range unsettled {
+		d.Refuse(errClosed)
+	}
+	s.drain()
+	if peer != nil {
+		peer.Leave()
+	}
+	s.work.Wait()
+	s.g.gone(s)
+}
+
+// drain refuses the messages that no longer reach the page.
+func (s *session) drain() {
+	for {
+		items, err := s.queue.TryPop(maxBatch, nil)
+		for _, it := range items {
+			if it.kind == itemMessage && s.version == 2 {
+				it.ref.(network.Delivery).Refuse(errClosed)
+			}
+		}
+		if err != nil || len(items) == 0 {
+			return
+		}
+	}
+}
+
+// stop ends the session because the node stops: what the page waits for is
+// answered with an error first.
+func (s *session) stop() {
+	s.failPending(errClosed)
+	s.mu.Lock()
+	s.stopping = true
+	l := s.link
+	s.mu.Unlock()
+	if l != nil {
+		l.end(errStopping)
+	} else {
+		s.end()
+	}
+}
+
+// stopGrace stops the timer of a session that has a socket again, or ends.
+// Called with mu.
+func (s *session) stopGrace() {
+	if s.grace != nil && s.grace.Stop() {
+		s.g.work.Done()
+	}
+	s.grace = nil
+}
+
+// item is something that waits to be written. What its fields hold depends on
+// the kind.
+type item struct {
+	kind itemKind
+	flag bool       // presence: joined; message: wants a reply
+	id   int64      // of the request; ack: its number
+	n    int64      // level; request of an ack
+	text string     // topic, or name of an event
+	data []byte     // an encoded result; JSON for v1
+	gate *topicGate // the subscription it belongs to
+	ref  any        // *identity.Error, network.Delivery, network.Publication, network.Member, network.Content
+}
+
+type itemKind uint8
+
+const (
+	itemResult      itemKind = iota // id, data: encoded; none is null
+	itemLevel                       // id, n: the level that a send reached (v2)
+	itemReply                       // id, ref: Content (v2)
+	itemError                       // id, ref: *identity.Error
+	itemFailure                     // id, n: v1 code, text
+	itemAck                         // id, n: ack number; the push and the response (v1)
+	itemNoFiles                     // text: peer (v1)
+	itemNoFile                      // text: cid, ref: *identity.Error (v1)
+	itemMessage                     // ref: Delivery, data: JSON (v1)
+	itemPublication                 // gate, ref: *Publication, data: JSON (v1)
+	itemPresence                    // gate, text: topic, flag: joined, ref: Member
+	itemEvent                       // text, data (v2)
+)
+
+// itemOverhead is what an item counts for besides its data.
+const itemOverhead = 64
+
+// push queues an item that is never dropped, over the queue's bound: an answer,
+// or a change of membership. Their number is bounded by what the page asked for;
+// a page that takes none of them is let go.
+func (s *session) push(class flow.Class, it item, size int) {
+	if s.queue.PushAlways(class, it, size+itemOverhead) == nil && s.queue.Bytes() > s.g.hardLimit() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.overflow()
+	}
+}
+
+// overflow lets go of a page that takes nothing. Called with mu.
+func (s *session) overflow() {
+	s.g.stats.Flooded.Add(1)
+	if s.link != nil {
+		s.link.drop(errFlooded)
+	}
+}
+
+// result and fail answer a request.
+func (s *session) result(id int64, encoded []byte) {
+	s.push(flow.Control, item{kind: itemResult, id: id, data: encoded}, len(encoded))
+}
+
+func (s *session) fail(id int64, err error) {
+	e := asError(err)
+	s.push(flow.Control, item{kind: itemError, id: id, ref: e}, len(e.Text))
+}
+
+// asError gives the error as pages see it. A fault of parley shows no detail.
+func asError(err error) *identity.Error {
+	if e, ok := err.(*identity.Error); ok {
+		return e
+	}
+	if c := identity.CodeOf(err); c != identity.CodeInternal {
+		return &identity.Error{Code: c, Text: err.Error()}
+	}
+	return &identity.Error{Code: identity.CodeInternal, Text: "internal error", Err: err}
+}
+
+// limited is nil while the page asks slowly enough.
+func (s *session) limited() error {
+	ok, retry := s.rate.Allow(1, time.Now())
+	if ok {
+		return nil
+	}
+	s.g.stats.Limited.Add(1)
+	return &identity.Error{Code: identity.CodeLimit, RetryAfter: max(retry, time.Millisecond),
+		Text: "too many requests, limit " + itoa(s.g.cfg.RequestRate) + " a second"}
+}

@@ -1,0 +1,179 @@
+// Package socket is the seam to the WebSocket library: what sessions need of a
+// socket, in four methods, and nothing else of it.
+//
+//	s, err := socket.Accept(w, r, socket.Options{Subprotocols: …, Limit: …})
+//	kind, msg, err := s.Read(buf)      one goroutine
+//	err = s.Write(kind, msgs...)       another
+//	s.Ping(ctx)                        any
+//	s.Close(code, reason)              any
+//
+// Policy is not checked here: Accept comes after access.Policy.
+package socket
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// Kind is text or binary.
+type Kind = websocket.MessageType
+
+// The kinds of a message.
+const (
+	Text   Kind = websocket.MessageText
+	Binary Kind = websocket.MessageBinary
+)
+
+// Code is a close code of RFC 6455 §7.4.
+type Code = websocket.StatusCode
+
+// The close codes that parley uses (gateway.md §2.1, client/PROTOCOL.md).
+const (
+	Normal     Code = 1000 // asked for
+	GoingAway  Code = 1001 // the node stops, another socket took over, or the page is silent
+	Protocol   Code = 1002 // not this protocol
+	BadText    Code = 1007 // text that is not UTF-8
+	Policy     Code = 1008 // broke a rule, or the session doesn't exist
+	TooLarge   Code = 1009 // over a size limit
+	Internal   Code = 1011 // a fault of parley itself
+	Overloaded Code = 1013 // come back later
+)
+
+const (
+	// closeWait bounds a close handshake: the frame out and the answer in.
+	closeWait = time.Second
+	// writeWait is how long a socket may take nothing before it counts as stuck.
+	writeWait = 30 * time.Second
+	// maxReason is what fits into a close frame.
+	maxReason = 123
+)
+
+// Options says how to accept a socket. The zero Limit is the library's 32 KiB.
+type Options struct {
+	Subprotocols []string
+	Limit        int // bytes of a message, until SetLimit
+	// PongOK is asked for every ping that comes in; false leaves it unanswered.
+	PongOK func() bool
+	// Heard is told of every pong.
+	Heard func()
+}
+
+// Socket is one WebSocket. It has no goroutine of its own.
+type Socket struct {
+	ws   *websocket.Conn
+	conn *corked
+}
+
+// Accept upgrades a request. It answers the request itself when it fails: 426
+// without an upgrade, 400 for a broken one.
+func Accept(w http.ResponseWriter, r *http.Request, opts Options) (*Socket, error) {
+	keep := &hijackKeeper{ResponseWriter: w}
+	ws, err := websocket.Accept(keep, r, &websocket.AcceptOptions{
+		Subprotocols:       opts.Subprotocols,
+		InsecureSkipVerify: true, // access.Policy has compared the origin as a whole; the library asks less
+		CompressionMode:    websocket.CompressionDisabled,
+		OnPingReceived:     func(context.Context, []byte) bool { return opts.PongOK == nil || opts.PongOK() },
+		OnPongReceived: func(context.Context, []byte) {
+			if opts.Heard != nil {
+				opts.Heard()
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	ws.SetReadLimit(int64(opts.Limit))
+	return &Socket{ws: ws, conn: keep.conn}, nil
+}
+
+// Subprotocol is what was agreed on, "" for none.
+func (s *Socket) Subprotocol() string { return s.ws.Subprotocol() }
+
+// SetLimit sets the largest message that Read takes. Only the reader may call it.
+func (s *Socket) SetLimit(n int) { s.ws.SetReadLimit(int64(n)) }
+
+// Read waits for a message and appends it to buf, which it may replace by a
+// larger one: memory grows with what has come, never with what a length claims.
+// It also answers pings and close frames, so somebody must always read.
+func (s *Socket) Read(buf []byte) (Kind, []byte, error) {
+	// A context that can end would cost an allocation a call, and its end would
+	// tear the socket down without a close frame. Interrupt ends a Read instead.
+	kind, r, err := s.ws.Reader(context.Background())
+	if err != nil {
+		return 0, buf, err
+	}
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, make([]byte, max(512, cap(buf)))...)[:len(buf)]
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if errors.Is(err, io.EOF) {
+			return kind, buf, nil
+		}
+		if err != nil {
+			return 0, buf, err
+		}
+	}
+}
+
+// Write writes messages, all in as few system calls as possible. One goroutine
+// may write at a time. It fails when the other side takes nothing for 30 s; the
+// socket is then only good for Abort.
+func (s *Socket) Write(kind Kind, msgs ...[]byte) error {
+	s.conn.cork()
+	for _, m := range msgs {
+		if err := s.ws.Write(context.Background(), kind, m); err != nil {
+			s.conn.uncork()
+			return err
+		}
+	}
+	return s.conn.uncork()
+}
+
+// Ping sends a ping and waits for its pong.
+func (s *Socket) Ping(ctx context.Context) error { return s.ws.Ping(ctx) }
+
+// Interrupt makes Read return, and Write too where it is stuck. The socket can
+// still be closed with a code.
+func (s *Socket) Interrupt() { s.conn.deadline(time.Now()) }
+
+// Close sends a close frame, unless one was sent or the socket is gone, waits at
+// most a second for the answer, and ends the socket.
+func (s *Socket) Close(code Code, reason string) {
+	if len(reason) > maxReason {
+		reason = reason[:maxReason]
+	}
+	s.conn.deadline(time.Now().Add(closeWait))
+	_ = s.ws.Close(code, reason) // the socket is gone either way
+}
+
+// Abort ends the socket without a word.
+func (s *Socket) Abort() {
+	s.conn.deadline(time.Now())
+	_ = s.ws.CloseNow()
+}
+
+// CloseCode says how a Read ended: the code that the other side sent (1005 where
+// it sent none), 0 where the connection broke, or the code to close with where
+// the other side broke RFC 6455.
+func CloseCode(err error) (code Code, theirs bool) {
+	if c := websocket.CloseStatus(err); c != -1 {
+		return c, true
+	}
+	var netErr net.Error
+	switch {
+	case errors.Is(err, websocket.ErrMessageTooBig):
+		return TooLarge, false
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
+		errors.Is(err, context.Canceled), errors.As(err, &netErr):
+		return 0, false
+	}
+	return Protocol, false
+}

@@ -1,0 +1,288 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"time"
+
+	"github.com/parley-p2p/parley/gateway/access"
+	"github.com/parley-p2p/parley/gateway/socket"
+	v2 "github.com/parley-p2p/parley/gateway/v2"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
+)
+
+// v2Session is a session that outlives its sockets.
+//
+//	hello ──▶ find or make the session ──▶ attach: the old socket lets go
+//	      ──▶ welcome ──▶ repeat what the page lacks ──▶ read and write
+//	      ──▶ the socket is lost: grace ──▶ attach again, or end
+//
+// One socket at a time holds the seat; what it owns passes on with it.
+type v2Session struct {
+	*session
+	token [v2.TokenSize]byte
+	seat  chan struct{} // capacity 1: held by the socket that serves the session
+
+	// owned by the holder of the seat: its reader
+	pairs map[string]pair // what peer and protocol of a send mean
+
+	// owned by the holder of the seat: its writer
+	texts map[pair][]byte // the same, encoded
+
+	// guarded by mu
+	replay   replay
+	received uint64 // numbered frames of the page that were taken
+	acked    uint64 // of these, told to the page
+	ackBytes int    // bytes that came since
+	ackSince time.Time
+	pong     uint64 // of the page's last ping
+	pongDue  bool
+}
+
+// pair is the conversation that a message belongs to.
+type pair struct {
+	peer     identity.PeerID
+	protocol network.Protocol
+}
+
+// maxPairs bounds what a session remembers of them.
+const maxPairs = 512
+
+// serveV2 serves one socket of a v2 page.
+func (g *Gateway) serveV2(l *link, v access.Visitor) {
+	hello, err := l.readHello()
+	if err != nil {
+		l.refuseHello(err)
+		return
+	}
+	s := g.resume(l, v, hello)
+	resumed := s != nil
+	if !resumed {
+		if s, err = g.openV2(l.ctx, v, hello); err != nil {
+			l.refuseHello(err)
+			return
+		}
+		s.takeSeat(l)
+	}
+	why := s.serve(l, resumed, hello.Received)
+	if final(why) {
+		s.end()
+	} else {
+		s.startGrace(l)
+	}
+	<-s.seat
+	l.hangUp(why)
+}
+
+// readHello waits for the first message, which is one hello frame.
+func (l *link) readHello() (v2.HelloFrame, error) {
+	defer l.greeting.Store(false)
+	late := time.AfterFunc(helloWait, func() { l.drop(violation(socket.Policy, "no hello within 10 s")) })
+	defer late.Stop()
+	kind, msg, err := l.read(nil)
+	if err != nil {
+		return v2.HelloFrame{}, err
+	}
+	f, rest, err := v2.Next(msg)
+	if err != nil || kind != socket.Binary || len(rest) > 0 || f.Kind != v2.KindHello {
+		return v2.HelloFrame{}, errNoHello
+	}
+	hello, err := f.Hello()
+	switch {
+	case err == nil && hello.Version != v2.Version:
+		err = identity.Errorf(identity.CodeUnsupported, "version %d is not spoken here, only 2", hello.Version)
+	case err != nil && v2.AsError(err) == nil:
+		err = errNoHello
+	}
+	return hello, err
+}
+
+var (
+	errNoHello  = violation(socket.Protocol, "the first message is not one hello frame")
+	errNotFrame = violation(socket.Protocol, "not a sequence of parley.v2 frames")
+)
+
+// refuseHello says why there is no session.
+func (l *link) refuseHello(err error) {
+	why := asClosing(context.Cause(l.ctx))
+	if l.ctx.Err() == nil {
+		if e := v2.AsError(err); e != nil {
+			_ = l.sock.Write(socket.Binary, v2.AppendBye(nil, e))
+			why = violation(socket.Policy, string(e.Code))
+			switch e.Code {
+			case identity.CodeUnsupported:
+				why.code = socket.Protocol
+			case identity.CodeLimit:
+				why.code = socket.Overloaded
+			}
+		} else {
+			why = asClosing(err)
+		}
+	}
+	l.hangUp(why)
+}
+
+// openV2 makes a session with its peer.
+func (g *Gateway) openV2(ctx context.Context, v access.Visitor, h v2.HelloFrame) (*v2Session, error) {
+	key, err := g.keyFor(ctx, v, h)
+	if err != nil {
+		return nil, asError(err)
+	}
+	s := &v2Session{session: newSession(g, 2, v, g.cfg.SessionBuffer-g.replayLimit()), seat: make(chan struct{}, 1)}
+	if err := g.add(s.session); err != nil {
+		return nil, err
+	}
+	if err := s.join(ctx, key, true); err != nil {
+		s.end()
+		return nil, asError(err)
+	}
+	_, _ = rand.Read(s.token[:]) // never fails: crypto/rand ends the program instead
+	g.keepToken(s)
+	return s, nil
+}
+
+// keyFor gives the key that a hello asks for.
+func (g *Gateway) keyFor(ctx context.Context, v access.Visitor, h v2.HelloFrame) (identity.Key, error) {
+	if h.Key != "" {
+		return identity.ParseKey(h.Key)
+	}
+	if h.Keyless || g.cfg.Keys == nil {
+		return identity.NewKey()
+	}
+	origin := ""
+	if v.Foreign {
+		origin = v.Origin
+	}
+	return g.cfg.Keys.Key(ctx, origin, h.Identity)
+}
+
+// resume gives the living session that a hello names, with its seat taken for
+// l, or nil. A token is good for the origin alone that it was given to.
+func (g *Gateway) resume(l *link, v access.Visitor, h v2.HelloFrame) *v2Session {
+	if h.Session == nil {
+		return nil
+	}
+	s := g.byToken(h.Session)
+	if s == nil || s.visitor.Origin != v.Origin {
+		return nil
+	}
+	s.takeSeat(l)
+	s.mu.Lock()
+	ok := !s.ended && s.replay.trim(h.Received)
+	s.stopGrace()
+	s.mu.Unlock()
+	if !ok {
+		<-s.seat
+		s.end() // a page that lost count can't go on with it
+		return nil
+	}
+	g.stats.Resumed.Add(1)
+	return s
+}
+
+// takeSeat makes l the session's socket, and the one before let go.
+func (s *v2Session) takeSeat(l *link) {
+	s.mu.Lock()
+	old := s.link
+	s.link = l
+	s.mu.Unlock()
+	if old != nil {
+		old.drop(errReplaced)
+	}
+	s.seat <- struct{}{}
+}
+
+// serve says welcome and then reads and writes until the socket ends.
+func (s *v2Session) serve(l *link, resumed bool, has uint64) *closing {
+	s.mu.Lock()
+	s.acked, s.ackBytes = s.received, 0
+	again := s.replay.since(has)
+	welcome := v2.AppendWelcome(nil, s.welcome(resumed))
+	s.mu.Unlock()
+	l.sock.SetLimit(s.g.cfg.MaxFrame)
+	out := &v2Outlet{v2Session: s, l: l}
+	return l.run(func() error { return s.readLoop(l) }, func() error {
+		for _, msg := range append([][]byte{welcome}, again...) {
+			if err := l.sock.Write(socket.Binary, msg); err != nil {
+				return l.writeError(err)
+			}
+		}
+		return l.writeLoop(s.queue, out)
+	})
+}
+
+func (s *v2Session) welcome(resumed bool) v2.WelcomeFrame {
+	cfg := &s.g.cfg
+	return v2.WelcomeFrame{Session: s.token[:], Resumed: resumed, Received: s.received,
+		Peer: s.peer.Key().PeerID().String(), Grace: cfg.Grace, Node: cfg.Version,
+		Limits: v2.WelcomeLimits{Frame: cfg.MaxFrame, Message: cfg.MaxMessage, Requests: cfg.Requests,
+			Outbox: cfg.Outbox, OutboxTotal: cfg.OutboxTotal}}
+}
+
+// final reports whether a session ends with this socket: it was closed in order
+// by the page (bye, 1000, 1001), it broke the protocol, or the node stops. Every
+// other socket was lost, and the session waits for the next one.
+func final(why *closing) bool {
+	switch why.code {
+	case socket.Normal, socket.Protocol, socket.BadText, socket.Policy, socket.Internal:
+		return true
+	case socket.GoingAway:
+		return why.theirs || why == errStopping
+	}
+	return false
+}
+
+// startGrace lets the session wait for another socket, unless one has come
+// already. Called by the holder of the seat.
+func (s *v2Session) startGrace(l *link) {
+	s.mu.Lock()
+	if s.link != l || s.ended {
+		s.mu.Unlock()
+		return
+	}
+	s.link = nil
+	stopping := s.stopping
+	if !stopping {
+		s.g.work.Add(1)
+		s.grace = time.AfterFunc(s.g.cfg.Grace, s.graceOver)
+	}
+	s.mu.Unlock()
+	if stopping {
+		s.end()
+	}
+}
+
+func (s *v2Session) graceOver() {
+	defer s.g.work.Done()
+	s.mu.Lock()
+	waiting := s.link == nil
+	s.mu.Unlock()
+	if waiting {
+		s.g.stats.Expired.Add(1)
+		s.end()
+	}
+}
+
+func (g *Gateway) keepToken(s *v2Session) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.sessions[s.session]; ok {
+		s.tokenHash = sha256.Sum256(s.token[:])
+		g.tokens[s.tokenHash] = s
+	}
+}
+
+// byToken looks a session up by the digest of its token: what the time of a
+// lookup tells says nothing about the token.
+func (g *Gateway) byToken(token []byte) *v2Session {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.tokens[sha256.Sum256(token)]
+	if s == nil || subtle.ConstantTimeCompare(s.token[:], token) != 1 {
+		return nil
+	}
+	return s
+}

@@ -1,0 +1,173 @@
+package gateway
+
+import (
+	"time"
+
+	"github.com/parley-p2p/parley/gateway/socket"
+	v2 "github.com/parley-p2p/parley/gateway/v2"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
+)
+
+// v2Outlet writes the frames of a v2 page, all that wait in one message.
+//
+//  1. sort out what the page no longer listens to; number the deliveries
+//  2. encode: received, then the numbered frames
+//  3. keep the numbered ones until the page confirms them
+//  4. write
+type v2Outlet struct {
+	*v2Session
+	l *link
+}
+
+// open is false while the page confirms nothing.
+func (o *v2Outlet) open() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.replay.bytes < o.g.replayLimit()
+}
+
+// due says when the page must be told what has arrived.
+func (o *v2Outlet) due() time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch n := o.received - o.acked; {
+	case o.pongDue:
+		return 0
+	case n == 0:
+		return -1
+	case n >= ackFrames || o.ackBytes >= ackBytes:
+		return 0
+	}
+	return max(0, ackDelay-time.Since(o.ackSince))
+}
+
+func (o *v2Outlet) flush(items []item) error {
+	o.mu.Lock()
+	items, unwanted := o.current(items)
+	lost := o.lost
+	o.lost = nil
+	first := o.number(items)
+	ack, must := o.received, o.received > o.acked
+	o.acked, o.ackBytes = o.received, 0
+	pong, ponging := o.pong, o.pongDue
+	o.pongDue = false
+	o.mu.Unlock()
+
+	for _, d := range unwanted {
+		d.Refuse(notStarted(d.Protocol()))
+		o.settling.Give(1, maxDeliveries)
+	}
+	buf := make([]byte, 0, o.size(items)+16+len(lost)*maxName)
+	if must {
+		buf = v2.AppendCount(buf, v2.KindReceived, ack)
+	}
+	if ponging {
+		buf = v2.AppendCount(buf, v2.KindPong, pong)
+	}
+	start, ends := len(buf), make([]uint32, 0, len(items)+len(lost))
+	for topic, n := range lost {
+		buf = v2.AppendLost(buf, topic, n)
+		ends = append(ends, uint32(len(buf)-start))
+	}
+	for i := range items {
+		buf = o.encode(buf, &items[i], &first)
+		ends = append(ends, uint32(len(buf)-start))
+	}
+	if len(buf) == 0 {
+		return nil
+	}
+	if len(ends) > 0 {
+		o.mu.Lock()
+		o.replay.add(buf[start:], ends)
+		o.mu.Unlock()
+	}
+	return o.l.sock.Write(socket.Binary, buf)
+}
+
+// number gives the messages their delivery numbers and remembers them until the
+// page settles them; it returns the first. Called with mu.
+func (o *v2Outlet) number(items []item) uint64 {
+	first := o.delivered + 1
+	for i := range items {
+		if items[i].kind == itemMessage && !o.ended {
+			if o.unsettled == nil {
+				o.unsettled = make(map[uint64]network.Delivery)
+			}
+			o.delivered++
+			o.unsettled[o.delivered] = items[i].ref.(network.Delivery)
+		}
+	}
+	return first
+}
+
+// size is about what items take when encoded.
+func (o *v2Outlet) size(items []item) int {
+	n := 0
+	for i := range items {
+		it := &items[i]
+		switch it.kind {
+		case itemMessage:
+			d := it.ref.(network.Delivery)
+			n += 80 + len(d.Protocol()) + len(d.Content().Data)
+		case itemPublication:
+			p := it.ref.(*network.Publication)
+			n += 80 + len(p.Topic) + len(p.Content.Data)
+		case itemReply:
+			n += 32 + len(it.ref.(network.Content).Data)
+		case itemPresence:
+			n += 80 + len(it.text) + len(it.ref.(network.Member).State)
+		case itemError:
+			n += 64 + len(it.ref.(*identity.Error).Text)
+		default:
+			n += 32 + len(it.data)
+		}
+	}
+	return n
+}
+
+func (o *v2Outlet) encode(dst []byte, it *item, delivery *uint64) []byte {
+	switch it.kind {
+	case itemLevel:
+		return v2.AppendResultLevel(dst, uint64(it.id), network.Level(it.n))
+	case itemMessage:
+		d := it.ref.(network.Delivery)
+		dst = v2.AppendMessage(dst, *delivery, o.pairText(d), d.Content(), d.WantsReply())
+		*delivery++
+		return dst
+	case itemReply:
+		return v2.AppendResultContent(dst, uint64(it.id), it.ref.(network.Content))
+	case itemError:
+		return v2.AppendError(dst, uint64(it.id), it.ref.(*identity.Error))
+	case itemPublication:
+		p := it.ref.(*network.Publication)
+		return v2.AppendPublication(dst, p.Topic, p.From.String(), p.Content)
+	case itemPresence:
+		m := it.ref.(network.Member)
+		return v2.AppendPresence(dst, it.text, m.Peer.String(), it.flag, m.State)
+	case itemEvent:
+		return v2.AppendEvent(dst, it.text, it.data)
+	}
+	if len(it.data) == 0 {
+		return v2.AppendResultNull(dst, uint64(it.id))
+	}
+	return v2.AppendResult(dst, uint64(it.id), it.data)
+}
+
+// pairText gives sender and protocol of a delivery as they are written.
+func (o *v2Outlet) pairText(d network.Delivery) []byte {
+	key := pair{d.From(), d.Protocol()}
+	text, ok := o.texts[key]
+	if !ok {
+		text = v2.AppendPair(nil, key.peer.String(), string(key.protocol))
+		if o.texts == nil || len(o.texts) >= maxPairs {
+			o.texts = make(map[pair][]byte)
+		}
+		o.texts[key] = text
+	}
+	return text
+}
+
+func (o *v2Outlet) farewell(bye *identity.Error) error {
+	return o.l.sock.Write(socket.Binary, v2.AppendBye(nil, bye))
+}
