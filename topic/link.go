@@ -1,0 +1,142 @@
+package topic
+
+import (
+	"bufio"
+	"context"
+
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/host"
+	libp2p "github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/protocol"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+
+	"github.com/parley-p2p/parley/identity"
+)
+
+// meteredHost is the host as the router sees it: its streams tell the meter what
+// passed, and are not read while too much of their peer waits for validation.
+// That slows the peer's own writer, so the pressure goes back to its publishers.
+type meteredHost struct {
+	host.Host
+	meter *meter
+}
+
+// NewStream opens a stream that counts what is written.
+func (h meteredHost) NewStream(ctx context.Context, p identity.PeerID, pids ...protocol.ID) (libp2p.Stream, error) {
+	s, err := h.Host.NewStream(ctx, p, pids...)
+	h.meter.mu.Lock()
+	defer h.meter.mu.Unlock()
+	if err != nil {
+		h.meter.clearQueue(p) // what was queued meanwhile is gone
+		return nil, err
+	}
+	return &outStream{Stream: s, meter: h.meter, remote: h.meter.remote(p)}, nil
+}
+
+// SetStreamHandler hands out streams whose reading is metered.
+func (h meteredHost) SetStreamHandler(id protocol.ID, handler libp2p.StreamHandler) {
+	h.Host.SetStreamHandler(id, h.metered(handler))
+}
+
+// SetStreamHandlerMatch is SetStreamHandler for a set of protocols.
+func (h meteredHost) SetStreamHandlerMatch(id protocol.ID, match func(protocol.ID) bool, handler libp2p.StreamHandler) {
+	h.Host.SetStreamHandlerMatch(id, match, h.metered(handler))
+}
+
+func (h meteredHost) metered(handler libp2p.StreamHandler) libp2p.StreamHandler {
+	return func(s libp2p.Stream) {
+		p, m := s.Conn().RemotePeer(), h.meter
+		m.mu.Lock()
+		r := m.remote(p)
+		r.readers++
+		m.mu.Unlock()
+		defer func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if r.readers--; r.readers == 0 {
+				clear(r.topics)
+			}
+			if m.remotes[p] == r {
+				m.forget(p, r)
+			}
+		}()
+		handler(&inStream{Stream: s, meter: m, remote: r, buffered: bufio.NewReaderSize(s, readBuffer)})
+	}
+}
+
+// readBuffer saves the router's reads of one byte at a time.
+const readBuffer = 4 << 10
+
+type outStream struct {
+	libp2p.Stream
+	meter  *meter
+	remote *remoteMeter
+}
+
+// Write takes one RPC, its length in front.
+func (s *outStream) Write(rpc []byte) (int, error) {
+	n, err := s.Stream.Write(rpc)
+	if err == nil {
+		s.meter.written(s.remote, len(rpc))
+	}
+	return n, err
+}
+
+type inStream struct {
+	libp2p.Stream
+	meter    *meter
+	remote   *remoteMeter
+	buffered *bufio.Reader
+}
+
+func (s *inStream) Read(p []byte) (int, error) {
+	if s.buffered.Buffered() == 0 {
+		s.meter.waitRead(s.remote)
+	}
+	return s.buffered.Read(p)
+}
+
+// Bounds of what a peer may announce to be subscribed to.
+const (
+	maxRemoteTopics = 4096
+	maxRemoteName   = 2 * MaxName // a name and a namespace
+)
+
+// subscriptionFilter bounds the memory that a peer's announcements take. It
+// keeps every topic within the bounds: peers announce theirs once, before we may
+// have an interest.
+type subscriptionFilter struct{ meter *meter }
+
+// CanSubscribe implements pubsub.SubscriptionFilter.
+func (f subscriptionFilter) CanSubscribe(string) bool { return true }
+
+// FilterIncomingSubscriptions implements pubsub.SubscriptionFilter.
+func (f subscriptionFilter) FilterIncomingSubscriptions(p identity.PeerID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {
+	f.meter.mu.Lock()
+	defer f.meter.mu.Unlock()
+	r := f.meter.remote(p)
+	kept := make([]*pb.RPC_SubOpts, 0, min(len(subs), maxRemoteTopics))
+	for _, sub := range subs {
+		name := sub.GetTopicid()
+		if len(name) > maxRemoteName {
+			continue
+		}
+		if !sub.GetSubscribe() {
+			delete(r.topics, name)
+		} else if _, known := r.topics[name]; !known {
+			if len(r.topics) >= maxRemoteTopics {
+				continue
+			}
+			r.topics[name] = struct{}{}
+		}
+		kept = append(kept, sub)
+	}
+	return kept, nil
+}
+
+var (
+	_ host.Host                 = meteredHost{}
+	_ pubsub.RawTracer          = (*meter)(nil)
+	_ pubsub.SubscriptionFilter = subscriptionFilter{}
+)

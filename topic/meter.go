@@ -1,0 +1,344 @@
+package topic
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/parley-p2p/parley/identity"
+)
+
+// What may wait for a peer before publishers wait, and how long a peer may take
+// nothing before it is no longer waited for: one that hangs must not stop a
+// room. What it misses is then dropped by GossipSub and counted.
+const (
+	fullShare  = 4       // publishers wait at a quarter of the queue's length
+	fullBytes  = 4 << 20 // or at this many bytes
+	stallAfter = time.Second
+)
+
+// What may wait in validation before the streams of those who sent it are no
+// longer read. The rest of the queue is for what is on its way already.
+const (
+	validateShare = 2  // of the queue in all, and half of that for a peer
+	validateFree  = 32 // a peer with fewer than this is always read
+	settleWait    = 500 * time.Millisecond
+)
+
+// meter counts what waits in GossipSub's queues. It sees messages enter by the
+// tracer and leave by the streams, which meteredHost wraps: one RPC is one Write.
+// Its tracer methods are called in the router's loop and never block.
+type meter struct {
+	ctx   context.Context
+	queue int // the length of GossipSub's queues
+
+	mu      sync.Mutex
+	remotes map[identity.PeerID]*remoteMeter
+	joined  map[string]struct{} // topics that are subscribed here
+	pending int                 // received and not validated, over all peers
+	changed chan struct{}       // closed when something left a queue that somebody waits for; nil otherwise
+	dropped map[string]uint64   // lost messages by reason
+	ups     map[identity.PeerID]struct{}
+	upped   chan struct{} // capacity 1: ups has something
+	sent    uint64
+}
+
+type remoteMeter struct {
+	queued, bytes int       // handed to the peer's queue, not written yet
+	progress      time.Time // when it last took something, or got the first
+	up            bool      // the router has a stream to it
+	pending       int       // received from it, not validated yet
+	settled       time.Time // when the last of those was
+	topics        map[string]struct{}
+	readers       int // streams of it that are read
+}
+
+func newMeter(ctx context.Context, queue int) *meter {
+	return &meter{ctx: ctx, queue: queue, remotes: make(map[identity.PeerID]*remoteMeter),
+		joined: make(map[string]struct{}), dropped: make(map[string]uint64),
+		ups: make(map[identity.PeerID]struct{}), upped: make(chan struct{}, 1)}
+}
+
+// remote gives the counts of p. The caller holds mu.
+func (m *meter) remote(p identity.PeerID) *remoteMeter {
+	r, ok := m.remotes[p]
+	if !ok {
+		r = &remoteMeter{topics: make(map[string]struct{})}
+		m.remotes[p] = r
+	}
+	return r
+}
+
+// isUp reports whether the router can send to p now.
+func (m *meter) isUp(p identity.PeerID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, ok := m.remotes[p]
+	return ok && r.up
+}
+
+// takeUps gives the peers that came up since the last call.
+func (m *meter) takeUps() map[identity.PeerID]struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ups := m.ups
+	m.ups = make(map[identity.PeerID]struct{})
+	return ups
+}
+
+// wait returns when none of peers has a full queue, except those that hang.
+func (m *meter) wait(ctx context.Context, peers []identity.PeerID) error {
+	for {
+		changed, until := m.full(peers, time.Now())
+		if changed == nil {
+			return nil
+		}
+		timer := time.NewTimer(until)
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ctx.Err()
+		}
+		timer.Stop()
+	}
+}
+
+// full gives what to wait for, and how long at most; nil where there is room.
+func (m *meter) full(peers []identity.PeerID, now time.Time) (<-chan struct{}, time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range peers {
+		r, ok := m.remotes[p]
+		if !ok || r.queued < m.queue/fullShare && r.bytes < fullBytes {
+			continue
+		}
+		if left := stallAfter - now.Sub(r.progress); left > 0 {
+			return m.change(), left
+		}
+	}
+	return nil, 0
+}
+
+// change gives the channel that is closed at the next change. The caller holds mu.
+func (m *meter) change() <-chan struct{} {
+	if m.changed == nil {
+		m.changed = make(chan struct{})
+	}
+	return m.changed
+}
+
+// wake ends the waits. The caller holds mu.
+func (m *meter) wake() {
+	if m.changed != nil {
+		close(m.changed)
+		m.changed = nil
+	}
+}
+
+// written counts an RPC of size bytes that the stream has taken.
+func (m *meter) written(r *remoteMeter, size int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.queued = max(r.queued-1, 0) // the first one, the hello, was never queued
+	r.bytes = max(r.bytes-size, 0)
+	r.progress = time.Now()
+	if r.queued < m.queue/fullShare {
+		m.wake()
+	}
+}
+
+// waitRead returns when more may be read from r's peer. What is in validation
+// always gets done, so where nothing has been for a while the count is off (the
+// router dropped a graylisted peer's messages without a word) and starts anew.
+func (m *meter) waitRead(r *remoteMeter) {
+	for {
+		changed, until := m.busy(r, time.Now())
+		if changed == nil {
+			return
+		}
+		timer := time.NewTimer(until)
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-m.ctx.Done():
+			timer.Stop()
+			return
+		}
+		timer.Stop()
+	}
+}
+
+func (m *meter) busy(r *remoteMeter, now time.Time) (<-chan struct{}, time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	limit := m.queue / validateShare
+	if r.pending < validateFree || m.pending < limit && r.pending < limit/2 {
+		return nil, 0
+	}
+	left := settleWait - now.Sub(r.settled)
+	if left <= 0 {
+		m.pending = max(m.pending-r.pending, 0)
+		r.pending = 0
+		return nil, 0
+	}
+	return m.change(), left
+}
+
+// settle counts one received message that is done with.
+func (m *meter) settle(p identity.PeerID) {
+	r, ok := m.remotes[p]
+	if !ok || r.pending == 0 {
+		return
+	}
+	r.pending--
+	m.pending--
+	r.settled = time.Now()
+	m.wake()
+}
+
+// snapshot gives the counts for people.
+func (m *meter) snapshot() (sent uint64, dropped map[string]uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sent, maps.Clone(m.dropped)
+}
+
+// Reasons for lost messages, beside those of GossipSub's own for rejected ones.
+const (
+	dropQueueFull = "outbound queue full"
+	dropNoStream  = "no stream to peer"
+	dropSlow      = "subscription too slow"
+)
+
+// SendRPC implements pubsub.RawTracer.
+func (m *meter) SendRPC(rpc *pubsub.RPC, p identity.PeerID) {
+	size := proto.Size(&rpc.RPC)
+	size += protowire.SizeVarint(uint64(size))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.remote(p)
+	if r.queued == 0 {
+		r.progress = time.Now()
+	}
+	r.queued++
+	r.bytes += size
+	m.sent += uint64(len(rpc.GetPublish()))
+}
+
+// DropRPC implements pubsub.RawTracer.
+func (m *meter) DropRPC(rpc *pubsub.RPC, p identity.PeerID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	reason := dropQueueFull
+	if r, ok := m.remotes[p]; !ok || r.queued < m.queue/2 {
+		reason = dropNoStream
+	}
+	m.dropped[reason] += uint64(len(rpc.GetPublish()))
+}
+
+// RecvRPC implements pubsub.RawTracer.
+func (m *meter) RecvRPC(rpc *pubsub.RPC) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r, n := m.remote(rpc.From()), 0
+	for _, msg := range rpc.GetPublish() {
+		if _, ok := m.joined[msg.GetTopic()]; ok {
+			n++
+		}
+	}
+	if r.pending == 0 {
+		r.settled = time.Now()
+	}
+	r.pending += n
+	m.pending += n
+}
+
+// OnNewOutboundStream implements pubsub.RawTracer.
+func (m *meter) OnNewOutboundStream(p identity.PeerID, _ protocol.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.remote(p).up = true
+	m.ups[p] = struct{}{}
+	select {
+	case m.upped <- struct{}{}:
+	default:
+	}
+}
+
+// OnClosedOutboundStream implements pubsub.RawTracer.
+func (m *meter) OnClosedOutboundStream(p identity.PeerID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clearQueue(p)
+}
+
+// clearQueue forgets what waited for p. The caller holds mu.
+func (m *meter) clearQueue(p identity.PeerID) {
+	if r, ok := m.remotes[p]; ok {
+		r.up, r.queued, r.bytes = false, 0, 0
+		m.forget(p, r)
+		m.wake()
+	}
+}
+
+// forget drops the counts of a peer that has neither stream. The caller holds mu.
+func (m *meter) forget(p identity.PeerID, r *remoteMeter) {
+	if !r.up && r.readers == 0 {
+		m.pending = max(m.pending-r.pending, 0)
+		r.pending = 0
+		delete(m.remotes, p)
+	}
+}
+
+// Join implements pubsub.RawTracer.
+func (m *meter) Join(topic string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.joined[topic] = struct{}{}
+}
+
+// Leave implements pubsub.RawTracer.
+func (m *meter) Leave(topic string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.joined, topic)
+}
+
+// DeliverMessage implements pubsub.RawTracer.
+func (m *meter) DeliverMessage(msg *pubsub.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.settle(msg.ReceivedFrom)
+}
+
+// DuplicateMessage implements pubsub.RawTracer.
+func (m *meter) DuplicateMessage(msg *pubsub.Message) { m.DeliverMessage(msg) }
+
+// RejectMessage implements pubsub.RawTracer. The reasons are GossipSub's.
+func (m *meter) RejectMessage(msg *pubsub.Message, reason string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropped[reason]++
+	m.settle(msg.ReceivedFrom)
+}
+
+// UndeliverableMessage implements pubsub.RawTracer.
+func (m *meter) UndeliverableMessage(*pubsub.Message) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropped[dropSlow]++
+}
+
+// Graft, Prune, ThrottlePeer and ValidateMessage implement pubsub.RawTracer.
+func (m *meter) Graft(identity.PeerID, string)   {}
+func (m *meter) Prune(identity.PeerID, string)   {}
+func (m *meter) ThrottlePeer(identity.PeerID)    {}
+func (m *meter) ValidateMessage(*pubsub.Message) {}
