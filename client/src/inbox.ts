@@ -3,6 +3,7 @@
 
 import type { Handler, Incoming, Message } from './api.js'
 import { encode } from './cbor.js'
+import { asyncDispose } from './dispose.js'
 import type { ParleyError } from './errors.js'
 import { Fifo } from './fifo.js'
 import * as f from './frames.js'
@@ -163,10 +164,6 @@ export class Listening implements AsyncIterableIterator<Incoming> {
     await this.return()
   }
 }
-
-/** `Symbol.asyncDispose`, also where the platform doesn't have it yet. */
-export const asyncDispose: typeof Symbol.asyncDispose =
-  Symbol.asyncDispose ?? (Symbol.for('Symbol.asyncDispose') as typeof Symbol.asyncDispose)
 
 class Received implements Incoming {
   readonly from: string

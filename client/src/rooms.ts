@@ -4,10 +4,10 @@
 import type { CallOptions, Member, Publication, Room, RoomEvents } from './api.js'
 import { givenUp } from './abort.js'
 import { decode, encode } from './cbor.js'
+import { asyncDispose } from './dispose.js'
 import { ParleyError } from './errors.js'
 import { Emitter } from './events.js'
 import { Fifo } from './fifo.js'
-import { asyncDispose } from './inbox.js'
 import { Upkeep } from './upkeep.js'
 
 /** What a loop, or a room that nobody listens to yet, keeps at most. */

@@ -36,7 +36,7 @@ export async function dial(url: URL, options: DialOptions, signal: AbortSignal):
   const socket = await makeSocket(url, options.WebSocket, token)
   socket.binaryType = 'arraybuffer'
   const failure = await opened(socket, signal)
-  if (!failure) return socket
+  if (failure === undefined) return socket
   signal.throwIfAborted()
   throw await explain(url, failure)
 }

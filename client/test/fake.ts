@@ -261,7 +261,7 @@ export class Session {
   }
 }
 
-/** A WebSocket in memory: what one side sends, the other gets a microtask later. */
+/** A WebSocket in memory: what one side sends, the other gets in a later turn of the event loop. */
 export class FakeSocket implements Socket {
   binaryType = ''
   readyState = 0
@@ -271,7 +271,7 @@ export class FakeSocket implements Socket {
   onclose: ((event: any) => void) | null = null
   readonly #node: FakeNode
   readonly #wire: Wire
-  #last = Promise.resolve()
+  #due: (() => unknown)[] = []
 
   constructor(node: FakeNode) {
     this.#node = node
@@ -313,6 +313,9 @@ export class FakeSocket implements Socket {
   }
 
   #later(what: () => unknown): void {
-    this.#last = this.#last.then(() => void what())
+    if (this.#due.push(what) > 1) return
+    setImmediate(() => {
+      for (const due of this.#due.splice(0)) due()
+    })
   }
 }

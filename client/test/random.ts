@@ -9,7 +9,8 @@ export function random(seed = Number(process.env.PARLEY_SEED ?? Date.now() % 2 *
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
   }
   const below = (n: number) => Math.floor(next() * n)
-  const text = () => Array.from({ length: below(40) }, () => 'abcäß€😀 "\\\u0000'.at(below(12)) ?? '~').join('').toWellFormed?.() ?? 'x'
+  const text = () => Array.from({ length: below(40) }, () => characters[below(characters.length)]).join('')
+  const characters = [...'abcäß€😀\u{1f468}\u200d\ufffd "\\\u0000']
   const leaves: (() => unknown)[] = [
     () => null,
     () => below(2) === 1,

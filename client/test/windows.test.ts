@@ -1,0 +1,81 @@
+import { describe, expect, test } from 'vitest'
+import * as f from '../src/frames.js'
+import { setup, watch } from './pages.js'
+
+const world = setup()
+
+/** A page whose calls nobody answers, with these limits. */
+async function sender(limits: Partial<typeof world.node.limits>) {
+  Object.assign(world.node.limits, limits)
+  return world.page('alice')
+}
+
+describe('windows', () => {
+  test('calls under way are limited; the rest waits by itself and loses nothing', async () => {
+    const alice = await sender({ requests: 16 })
+    const sent = Array.from({ length: 100 }, (_, i) => watch(alice.send('peer-bob', 'chat', i)))
+    await world.pass()
+    expect(world.frames(f.SEND).length).toBeLessThanOrEqual(16)
+    const got: unknown[] = []
+    const bob = await world.page('bob')
+    await bob.start('chat', ({ data }) => void got.push(data))
+    await world.pass(500)
+    expect(got).toEqual(Array.from({ length: 100 }, (_, i) => i))
+    expect(new Set(sent.map((s) => s.now))).toEqual(new Set(['handled']))
+  })
+
+  test('G_D4: a peer that does not answer holds up nobody else', async () => {
+    const alice = await sender({ requests: 16 })
+    for (let i = 0; i < 100; i++) watch(alice.send('peer-gone', 'chat', i))
+    for (let i = 0; i < 100; i++) watch(alice.send('peer-gone-too', 'chat', i))
+    const bob = await world.page('bob')
+    await bob.start('chat', () => 'here')
+    expect(await alice.request('peer-bob', 'chat')).toBe('here')
+    expect((await alice.path('peer-bob')).path).toBe('local')
+  })
+
+  test('bytes to one peer and protocol are limited, one message always may', async () => {
+    const alice = await sender({ outbox: 1000 })
+    for (let i = 0; i < 5; i++) watch(alice.send('peer-bob', 'chat', 'x'.repeat(400)))
+    watch(alice.send('peer-carol', 'chat', 'x'.repeat(5000)))
+    await world.pass()
+    expect(world.frames(f.SEND).map(([, peer]) => peer)).toEqual(['peer-bob', 'peer-bob', 'peer-carol'])
+  })
+
+  test('bytes altogether are limited', async () => {
+    const alice = await sender({ outboxTotal: 1000 })
+    for (let i = 0; i < 5; i++) watch(alice.send(`peer-${i}`, 'chat', 'x'.repeat(400)))
+    await world.pass()
+    expect(world.frames(f.SEND).length).toBe(2)
+  })
+
+  test('a message over the limit rejects, and those behind it go on', async () => {
+    const alice = await sender({ message: 1000 })
+    const large = watch(alice.send('peer-bob', 'chat', 'x'.repeat(2000)))
+    const small = watch(alice.send('peer-bob', 'chat', 'x', { level: 'queued' }))
+    await world.pass()
+    expect(large.error).toMatchObject({ code: 'too-large', message: expect.stringContaining('limit 1000') })
+    expect(small.now).toBe('queued')
+  })
+
+  test('many small frames are few messages', async () => {
+    const alice = await sender({})
+    let messages = 0
+    const accept = world.node.accept.bind(world.node)
+    world.node.accept = (wire) => {
+      accept(wire)
+      const read = wire.onmessage
+      wire.onmessage = (bytes) => {
+        messages++
+        read(bytes)
+      }
+    }
+    world.node.cut()
+    await world.pass(1000)
+    messages = 0
+    for (let i = 0; i < 300; i++) watch(alice.send('peer-bob', 'chat', i, { level: 'queued' }))
+    await world.pass()
+    expect(world.frames(f.SEND).length).toBe(300)
+    expect(messages).toBeLessThan(20)
+  })
+})
