@@ -5,7 +5,7 @@ rge","queue-full","limit","timeout","closed","refused","unauthorized","forbidden
 cause}:void 0),this.name="ParleyError",this.code=code,this.retryAfter=options.retryAfter}};function givenUp(signal){let cause=signal.reason,timedOut=cause instanceof Error&&cause.name==="TimeoutError";return new ParleyError(timedOut?
 "timeout":"cancelled",timedOut?"no answer in time":"the call was given up",{cause})}function orGivenUp(promise,signal){return signal?new Promise(
 (resolve,reject)=>{let abort=()=>reject(givenUp(signal));signal.addEventListener("abort",abort),signal.aborted&&abort(),promise.then(resolve,
-reject).finally(()=>signal.removeEventListener("abort",abort))}):promise}var maxDepth=64,maxItems=131072,embeddedJson=262,encoder=new TextEncoder,decoder=new TextDecoder("utf-8",{fatal:!0,ignoreBOM:!0}),malformed=(text,cause)=>new ParleyError(
+reject).finally(()=>signal.removeEventListener("abort",abort))}):promise}var maxDepth=68,maxItems=131072,embeddedJson=262,encoder=new TextEncoder,decoder=new TextDecoder("utf-8",{fatal:!0,ignoreBOM:!0}),malformed=(text,cause)=>new ParleyError(
 "malformed",text,cause===void 0?{}:{cause});function encode(value){return scratch.reset(),writeValue(scratch,value,0),scratch.take()}var Writer=class{#bytes=new Uint8Array(
 4096);#view=new DataView(this.#bytes.buffer);#at=0;reset(){this.#at=0}take(){let out=this.#bytes.slice(0,this.#at);return this.#bytes.length>
 1<<20&&(this.#bytes=new Uint8Array(4096),this.#view=new DataView(this.#bytes.buffer)),out}#room(n){if(this.#at+n<=this.#bytes.length)return;
@@ -50,38 +50,39 @@ there twice");let value=this.value(depth+1);name==="__proto__"?Object.defineProp
 out[name]=value}return out}#tagged(info){if(this.#number(info)!==embeddedJson)throw malformed("an unknown tag");let first=this.#byte();if(first>>
 5!==2)throw malformed("embedded JSON is not a byte string");let text=this.#text(this.#number(first&31));try{return JSON.parse(text)}catch(cause){
 throw malformed("embedded JSON is not JSON",cause)}}#simple(info){switch(info){case 20:return!1;case 21:return!0;case 22:return null;case 25:
-return half(this.#number(25));case 26:return this.#need(4),this.#view.getFloat32((this.at+=4)-4);case 27:return this.#need(8),this.#view.getFloat64(
-(this.at+=8)-8)}throw malformed("an unknown simple value")}};function half(bits){let sign=bits&32768?-1:1,exponent=bits>>10&31,fraction=bits&
-1023;return exponent===0?sign*fraction*2**-24:exponent===31?fraction?NaN:sign*(1/0):sign*(1+fraction/1024)*2**(exponent-15)}var Fifo=class{#items=[];#head=0;get length(){return this.#items.length-this.#head}get first(){return this.#items[this.#head]}push(item){this.#items.
+return finite(half(this.#number(25)));case 26:return this.#need(4),finite(this.#view.getFloat32((this.at+=4)-4));case 27:return this.#need(8),
+finite(this.#view.getFloat64((this.at+=8)-8))}throw malformed("an unknown simple value")}};function finite(n){if(!Number.isFinite(n))throw malformed(
+"a number that is not finite");return n}function half(bits){let sign=bits&32768?-1:1,exponent=bits>>10&31,fraction=bits&1023;return exponent===
+0?sign*fraction*2**-24:exponent===31?fraction?NaN:sign*(1/0):sign*(1+fraction/1024)*2**(exponent-15)}var Fifo=class{#items=[];#head=0;get length(){return this.#items.length-this.#head}get first(){return this.#items[this.#head]}push(item){this.#items.
 push(item)}prepend(items){this.#items=[...items,...this],this.#head=0}shift(){let item=this.#items[this.#head];return this.length&&(this.#items[this.#head++]=
 void 0),this.#head>64&&this.#head*2>this.#items.length&&(this.#items.splice(0,this.#head),this.#head=0),item}remove(item){let at=this.#items.
-indexOf(item,this.#head);at>=0&&this.#items.splice(at,1)}*[Symbol.iterator](){for(let i=this.#head;i<this.#items.length;i++)yield this.#items[i]}};var subprotocol="parley.v2";var levels=["queued","delivered","handled","stored"];var Calls=class{#writer;#maxQueue;#lanes=new Map;#ready=new Set;#under=new Map;#limits={frame:0,message:0,requests:0,outbox:0,outboxTotal:0};#nextId=1;#waitingBytes=0;#underBytes=0;#closed;constructor(writer,maxQueue){
+indexOf(item,this.#head);at>=0&&this.#items.splice(at,1)}*[Symbol.iterator](){for(let i=this.#head;i<this.#items.length;i++)yield this.#items[i]}};var subprotocol="parley.v2";var levels=["queued","delivered","handled","stored"];var callCost=256,Calls=class{#writer;#maxQueue;#lanes=new Map;#ready=new Set;#under=new Map;#limits={frame:0,message:0,requests:0,outbox:0,outboxTotal:0};#nextId=1;#waitingBytes=0;#underBytes=0;#closed;constructor(writer,maxQueue){
 this.#writer=writer,this.#maxQueue=maxQueue}call(spec){return new Promise((resolve,reject)=>{if(this.#closed)return reject(this.#closed);if(spec.
-signal?.aborted)return reject(givenUp(spec.signal));let id=this.#nextId++,frame=spec.frame(id);if(this.#waitingBytes+frame.length>this.#maxQueue)
+signal?.aborted)return reject(givenUp(spec.signal));let id=this.#nextId++,frame=spec.frame(id);if(this.#waitingBytes+frame.length+callCost>this.#maxQueue)
 return reject(new ParleyError("queue-full",`${this.#maxQueue} bytes are waiting in this page already`));let call={id,lane:this.#lane(spec.lane),
-frame,size:frame.length-(spec.around??frame.length),repeat:!!spec.repeat,written:0,settle:void 0},abort=()=>this.#giveUp(call,givenUp(spec.signal));
-spec.signal?.addEventListener("abort",abort),call.settle=(error,result)=>{call.settle=void 0,spec.signal?.removeEventListener("abort",abort),
-error?reject(error):resolve(result)};let{lane}=call;lane.waiting.push(call),this.#waitingBytes+=frame.length,this.#ready.add(lane),lane.waiting.
-length===1&&this.#writer.online&&this.#room(lane,call)&&this.#write(lane)})}answered(id,error,result){let call=this.#under.get(id);call&&(this.#end(
-call),call.settle?.(error,result),this.#pump())}online(limits){this.#limits=limits,this.#pump()}lost(sent){let again=[];for(let call of this.#under.
-values())this.#end(call),call.settle&&(call.written>sent||call.repeat?again.push(call):call.settle(new ParleyError("session-lost","the conne\
-ction was away for too long: what became of this call is unknown")));for(let call of again.reverse()){let lane=this.#lane(call.lane.key);call.
-lane=lane,call.written=0,lane.waiting.prepend([call]),this.#waitingBytes+=call.frame.length,this.#ready.add(lane)}}close(error){this.#closed=
-error;let calls=[...this.#under.values(),...[...this.#ready].flatMap(lane=>[...lane.waiting])];this.#under.clear(),this.#lanes.clear(),this.#ready.
-clear();for(let call of calls)call.settle?.(error)}#lane(key){let lane=this.#lanes.get(key);return lane||this.#lanes.set(key,lane={key,waiting:new Fifo,
-under:0,bytes:0}),lane}#pump(){for(let wrote=!0;wrote&&this.#writer.online;){wrote=!1;for(let lane of this.#ready)this.#room(lane,lane.waiting.
-first)&&(this.#write(lane),wrote=!0)}}#write(lane){let call=lane.waiting.shift();this.#waitingBytes-=call.frame.length,lane.waiting.length||
-this.#ready.delete(lane);let tooLarge=this.#tooLarge(call);if(tooLarge)return this.#forget(lane),call.settle?.(tooLarge);lane.under++,lane.bytes+=
-call.frame.length,this.#underBytes+=call.frame.length,this.#under.set(call.id,call),call.written=this.#writer.write(call.frame)}#room(lane,call){
+frame,cost:frame.length+callCost,size:frame.length-(spec.around??frame.length),repeat:!!spec.repeat,written:0,settle:void 0},abort=()=>this.#giveUp(
+call,givenUp(spec.signal));spec.signal?.addEventListener("abort",abort),call.settle=(error,result)=>{call.settle=void 0,spec.signal?.removeEventListener(
+"abort",abort),error?reject(error):resolve(result)};let{lane}=call;lane.waiting.push(call),this.#waitingBytes+=call.cost,this.#ready.add(lane),
+lane.waiting.length===1&&this.#writer.online&&this.#room(lane,call)&&this.#write(lane)})}answered(id,error,result){let call=this.#under.get(
+id);call&&(this.#end(call),call.settle?.(error,result),this.#pump())}online(limits){this.#limits=limits,this.#pump()}lost(sent){let again=[];
+for(let call of this.#under.values())this.#end(call),call.settle&&(call.written>sent||call.repeat?again.push(call):call.settle(new ParleyError(
+"session-lost","the connection was away for too long: what became of this call is unknown")));for(let call of again.reverse()){let lane=this.#lane(
+call.lane.key);call.lane=lane,call.written=0,lane.waiting.prepend([call]),this.#waitingBytes+=call.cost,this.#ready.add(lane)}}close(error){
+this.#closed=error;let calls=[...this.#under.values(),...[...this.#ready].flatMap(lane=>[...lane.waiting])];this.#under.clear(),this.#lanes.
+clear(),this.#ready.clear();for(let call of calls)call.settle?.(error)}#lane(key){let lane=this.#lanes.get(key);return lane||this.#lanes.set(
+key,lane={key,waiting:new Fifo,under:0,bytes:0}),lane}#pump(){for(let wrote=!0;wrote&&this.#writer.online;){wrote=!1;for(let lane of this.#ready)
+this.#room(lane,lane.waiting.first)&&(this.#write(lane),wrote=!0)}}#write(lane){let call=lane.waiting.shift();this.#waitingBytes-=call.cost,
+lane.waiting.length||this.#ready.delete(lane);let tooLarge=this.#tooLarge(call);if(tooLarge)return this.#forget(lane),call.settle?.(tooLarge);
+lane.under++,lane.bytes+=call.cost,this.#underBytes+=call.cost,this.#under.set(call.id,call),call.written=this.#writer.write(call.frame)}#room(lane,call){
 let{requests,outbox,outboxTotal}=this.#limits,free=requests-this.#under.size;return lane.key===""?free>0:lane.under<free&&(lane.under===0||lane.
-bytes+call.frame.length<=outbox)&&(this.#underBytes===0||this.#underBytes+call.frame.length<=outboxTotal)}#tooLarge(call){let{message,frame}=this.#limits;
-if(call.size>message)return new ParleyError("too-large",`message too large: ${call.size} bytes, limit ${message}`);if(call.frame.length>frame)
-return new ParleyError("too-large",`frame too large: ${call.frame.length} bytes, limit ${frame}`)}#giveUp(call,error){let{lane}=call;call.written?
-this.#writer.write(encode([19,call.id])):(lane.waiting.remove(call),this.#waitingBytes-=call.frame.length,lane.waiting.length||this.#ready.delete(
-lane),this.#forget(lane)),call.settle?.(error),this.#pump()}#end(call){this.#under.delete(call.id),this.#underBytes-=call.frame.length,call.
-lane.under--,call.lane.bytes-=call.frame.length,this.#forget(call.lane)}#forget(lane){!lane.under&&!lane.waiting.length&&this.#lanes.delete(
-lane.key)}};function wireError(code,text,retryAfter){let known=codes.includes(code)?code:"internal";return new ParleyError(known,typeof text==
-"string"?text:String(code),{retryAfter:typeof retryAfter=="number"?retryAfter:void 0})}var asyncDispose=Symbol.asyncDispose??Symbol.for("Symbol.asyncDispose");var Emitter=class extends EventTarget{#count=new Map;on(type,callback,options={}){let listener=event=>{try{let result=callback(event.detail);
+bytes+call.cost<=outbox)&&(this.#underBytes===0||this.#underBytes+call.cost<=outboxTotal)}#tooLarge(call){let{message,frame}=this.#limits;if(call.
+size>message)return new ParleyError("too-large",`message too large: ${call.size} bytes, limit ${message}`);if(call.frame.length>frame)return new ParleyError(
+"too-large",`frame too large: ${call.frame.length} bytes, limit ${frame}`)}#giveUp(call,error){let{lane}=call;call.written?this.#writer.write(
+encode([19,call.id])):(lane.waiting.remove(call),this.#waitingBytes-=call.cost,lane.waiting.length||this.#ready.delete(lane),this.#forget(lane)),
+call.settle?.(error),this.#pump()}#end(call){this.#under.delete(call.id),this.#underBytes-=call.cost,call.lane.under--,call.lane.bytes-=call.
+cost,this.#forget(call.lane)}#forget(lane){!lane.under&&!lane.waiting.length&&this.#lanes.delete(lane.key)}};function wireError(code,text,retryAfter){
+let known=codes.includes(code)?code:"internal";return new ParleyError(known,typeof text=="string"?text:String(code),{retryAfter:typeof retryAfter==
+"number"?retryAfter:void 0})}var asyncDispose=Symbol.asyncDispose??Symbol.for("Symbol.asyncDispose");var Emitter=class extends EventTarget{#count=new Map;on(type,callback,options={}){let listener=event=>{try{let result=callback(event.detail);
 result instanceof Promise&&result.catch(error=>this.failed(error,type))}catch(error){this.failed(error,type)}};return this.addEventListener(
 type,listener,options.signal?{signal:options.signal}:{}),()=>this.removeEventListener(type,listener)}addEventListener(type,listener,options){
 super.addEventListener(type,listener,options),this.#count.set(type,(this.#count.get(type)??0)+1),this.listening(type)}removeEventListener(type,listener,options){

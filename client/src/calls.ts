@@ -27,11 +27,15 @@ interface CallSpec extends CallOptions {
   repeat?: boolean
 }
 
+/** A call counts for so many bytes more than its frame, as it does at the node. */
+const callCost = 256
+
 interface Call {
   readonly id: number
   lane: Lane
   readonly frame: Uint8Array<ArrayBuffer>
-  readonly size: number // of its data
+  readonly cost: number // bytes for the windows
+  readonly size: number // bytes of its data
   readonly repeat: boolean
   written: number // its number in the session, 0 while it waits
   settle: ((error: ParleyError | undefined, result?: unknown) => void) | undefined // undefined once it has
@@ -68,10 +72,19 @@ export class Calls {
       if (spec.signal?.aborted) return reject(givenUp(spec.signal))
       const id = this.#nextId++
       const frame = spec.frame(id) // throws for data that can't be sent, which rejects
-      if (this.#waitingBytes + frame.length > this.#maxQueue) {
+      if (this.#waitingBytes + frame.length + callCost > this.#maxQueue) {
         return reject(new ParleyError('queue-full', `${this.#maxQueue} bytes are waiting in this page already`))
       }
-      const call: Call = { id, lane: this.#lane(spec.lane), frame, size: frame.length - (spec.around ?? frame.length), repeat: !!spec.repeat, written: 0, settle: undefined }
+      const call: Call = {
+        id,
+        lane: this.#lane(spec.lane),
+        frame,
+        cost: frame.length + callCost,
+        size: frame.length - (spec.around ?? frame.length),
+        repeat: !!spec.repeat,
+        written: 0,
+        settle: undefined,
+      }
       const abort = () => this.#giveUp(call, givenUp(spec.signal!))
       spec.signal?.addEventListener('abort', abort)
       call.settle = (error, result) => {
@@ -82,7 +95,7 @@ export class Calls {
       }
       const { lane } = call
       lane.waiting.push(call)
-      this.#waitingBytes += frame.length
+      this.#waitingBytes += call.cost
       this.#ready.add(lane)
       if (lane.waiting.length === 1 && this.#writer.online && this.#room(lane, call)) this.#write(lane)
     })
@@ -117,7 +130,7 @@ export class Calls {
       call.lane = lane
       call.written = 0
       lane.waiting.prepend([call])
-      this.#waitingBytes += call.frame.length
+      this.#waitingBytes += call.cost
       this.#ready.add(lane)
     }
   }
@@ -152,7 +165,7 @@ export class Calls {
 
   #write(lane: Lane): void {
     const call = lane.waiting.shift()!
-    this.#waitingBytes -= call.frame.length
+    this.#waitingBytes -= call.cost
     if (!lane.waiting.length) this.#ready.delete(lane)
     const tooLarge = this.#tooLarge(call)
     if (tooLarge) {
@@ -160,8 +173,8 @@ export class Calls {
       return call.settle?.(tooLarge)
     }
     lane.under++
-    lane.bytes += call.frame.length
-    this.#underBytes += call.frame.length
+    lane.bytes += call.cost
+    this.#underBytes += call.cost
     this.#under.set(call.id, call)
     call.written = this.#writer.write(call.frame)
   }
@@ -177,8 +190,8 @@ export class Calls {
     if (lane.key === '') return free > 0
     return (
       lane.under < free &&
-      (lane.under === 0 || lane.bytes + call.frame.length <= outbox) &&
-      (this.#underBytes === 0 || this.#underBytes + call.frame.length <= outboxTotal)
+      (lane.under === 0 || lane.bytes + call.cost <= outbox) &&
+      (this.#underBytes === 0 || this.#underBytes + call.cost <= outboxTotal)
     )
   }
 
@@ -194,7 +207,7 @@ export class Calls {
     if (call.written) this.#writer.write(encode([f.CANCEL, call.id]))
     else {
       lane.waiting.remove(call)
-      this.#waitingBytes -= call.frame.length
+      this.#waitingBytes -= call.cost
       if (!lane.waiting.length) this.#ready.delete(lane)
       this.#forget(lane)
     }
@@ -204,9 +217,9 @@ export class Calls {
 
   #end(call: Call): void {
     this.#under.delete(call.id)
-    this.#underBytes -= call.frame.length
+    this.#underBytes -= call.cost
     call.lane.under--
-    call.lane.bytes -= call.frame.length
+    call.lane.bytes -= call.cost
     this.#forget(call.lane)
   }
 

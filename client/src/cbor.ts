@@ -5,8 +5,8 @@
 
 import { ParleyError } from './errors.js'
 
-/** Levels of arrays and maps in one frame. */
-const maxDepth = 64
+/** Levels of arrays and maps in one frame: data may have 64, and stands at most four deep. */
+const maxDepth = 68
 /** Items in one array, pairs in one map. */
 const maxItems = 131_072
 
@@ -352,16 +352,21 @@ class Reader {
       case 22:
         return null
       case 25:
-        return half(this.#number(25))
+        return finite(half(this.#number(25)))
       case 26:
         this.#need(4)
-        return this.#view.getFloat32((this.at += 4) - 4)
+        return finite(this.#view.getFloat32((this.at += 4) - 4))
       case 27:
         this.#need(8)
-        return this.#view.getFloat64((this.at += 8) - 8)
+        return finite(this.#view.getFloat64((this.at += 8) - 8))
     }
     throw malformed('an unknown simple value')
   }
+}
+
+function finite(n: number): number {
+  if (!Number.isFinite(n)) throw malformed('a number that is not finite')
+  return n
 }
 
 function half(bits: number): number {

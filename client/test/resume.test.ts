@@ -112,7 +112,7 @@ describe('the offline queue', () => {
   })
 
   test('is bounded in bytes, and says so', async () => {
-    const alice = await world.page('alice', { maxQueue: 10_000 })
+    const alice = await world.page('alice', { maxQueue: 12_800 })
     await away()
     const sent = Array.from({ length: 11 }, () => watch(alice.send('peer-bob', 'chat', 'x'.repeat(1000), { level: 'queued' })))
     await world.pass()

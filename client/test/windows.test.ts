@@ -35,7 +35,7 @@ describe('windows', () => {
   })
 
   test('bytes to one peer and protocol are limited, one message always may', async () => {
-    const alice = await sender({ outbox: 1000 })
+    const alice = await sender({ outbox: 1500 })
     for (let i = 0; i < 5; i++) watch(alice.send('peer-bob', 'chat', 'x'.repeat(400)))
     watch(alice.send('peer-carol', 'chat', 'x'.repeat(5000)))
     await world.pass()
@@ -43,7 +43,7 @@ describe('windows', () => {
   })
 
   test('bytes altogether are limited', async () => {
-    const alice = await sender({ outboxTotal: 1000 })
+    const alice = await sender({ outboxTotal: 1500 })
     for (let i = 0; i < 5; i++) watch(alice.send(`peer-${i}`, 'chat', 'x'.repeat(400)))
     await world.pass()
     expect(world.frames(f.SEND).length).toBe(2)
