@@ -88,7 +88,7 @@ func (e *endpoint) open(ctx context.Context, to identity.PeerID, protocols []net
 		return nil, identity.Errorf(identity.CodeUnreachable, "only peers with ed25519 keys are supported")
 	}
 	ctx = libnet.WithAllowLimitedConn(ctx, "parley")
-	if e.swarm.Connectedness(to) == libnet.NotConnected {
+	if !e.Connected(to) {
 		if err := e.connect(ctx, to); err != nil {
 			return nil, err
 		}
@@ -174,13 +174,18 @@ func (e *endpoint) Connect(ctx context.Context, to identity.PeerID) error {
 	ctx, cancel := context.WithCancel(libnet.WithAllowLimitedConn(ctx, "parley"))
 	defer cancel()
 	defer context.AfterFunc(e.ctx, cancel)()
-	if to == e.Local() || e.swarm.Connectedness(to) != libnet.NotConnected {
+	if to == e.Local() || e.Connected(to) {
 		return nil
 	}
 	if err := e.connect(ctx, to); err != nil {
 		return e.explain(ctx, err)
 	}
 	return nil
+}
+
+// Connected reports whether there is a connection to a peer, by whatever path.
+func (e *endpoint) Connected(id identity.PeerID) bool {
+	return e.swarm.Connectedness(id) != libnet.NotConnected
 }
 
 // enter counts a call in, unless the endpoint has closed.

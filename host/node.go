@@ -206,9 +206,38 @@ func (n *Node) Close() error {
 	return err
 }
 
-// Network is the node's own network.Network. It is also a Notifier, a Connecter
-// and so on: see endpoint's methods on Page.
-func (n *Node) Network() network.Network { return n.net }
+// Network is the node's own network.Network: the Node itself.
+func (n *Node) Network() network.Network { return n }
+
+// Local is the node's peer id.
+func (n *Node) Local() identity.PeerID { return n.host.ID() }
+
+// Open implements network.Network.
+func (n *Node) Open(ctx context.Context, to identity.PeerID, protocols ...network.Protocol) (network.Stream, error) {
+	return n.net.Open(ctx, to, protocols...)
+}
+
+// Handle implements network.Network.
+func (n *Node) Handle(p network.Protocol, h network.Handler) (remove func()) { return n.net.Handle(p, h) }
+
+// Connect makes a connection to a peer if there is none, by any path. Errors
+// are those of Open.
+func (n *Node) Connect(ctx context.Context, to identity.PeerID) error { return n.net.Connect(ctx, to) }
+
+// Connected reports whether there is a connection to a peer, by whatever path.
+func (n *Node) Connected(id identity.PeerID) bool { return n.net.Connected(id) }
+
+// AddAddrs tells addresses of a peer that came from elsewhere. They are
+// forgotten after ttl without a connection.
+func (n *Node) AddAddrs(id identity.PeerID, addrs []ma.Multiaddr, ttl time.Duration) {
+	n.net.AddAddrs(id, addrs, ttl)
+}
+
+// Notify is Page's Notify for the node's own connections.
+func (n *Node) Notify(f func(id identity.PeerID)) (stop func()) { return n.net.Notify(f) }
+
+// Path tells how the node itself reaches a peer now, and why not otherwise.
+func (n *Node) Path(id identity.PeerID) PathInfo { return n.net.Path(id) }
 
 // Libp2p is the node's host, for what needs all of libp2p: DHT, bitswap, mDNS.
 func (n *Node) Libp2p() libhost.Host { return n.host }
@@ -218,9 +247,6 @@ func (n *Node) PubSub() *pubsub.PubSub { return n.router.ps }
 
 // PubSubDrops tells how many messages the router has dropped, by reason.
 func (n *Node) PubSubDrops() map[string]uint64 { return n.router.trace.drops() }
-
-// ID is the node's peer id.
-func (n *Node) ID() identity.PeerID { return n.host.ID() }
 
 // Addrs are the node's addresses, each ending in /p2p/<id>.
 func (n *Node) Addrs() []ma.Multiaddr {

@@ -67,9 +67,9 @@ func TestPageReachesNodes(t *testing.T) {
 	na.Network().Handle(echo, echoHandler)
 	nb.Network().Handle(echo, echoHandler)
 	a.Handle(echo, echoHandler)
-	tell(a.endpoint, nb.ID(), nb.Addrs())
-	roundTrip(t, a, na.ID())
-	roundTrip(t, a, nb.ID())
+	tell(a.endpoint, nb.Local(), nb.Addrs())
+	roundTrip(t, a, na.Local())
+	roundTrip(t, a, nb.Local())
 	roundTrip(t, na.Network(), a.Local())
 }
 
@@ -334,7 +334,7 @@ func TestPageAddrs(t *testing.T) {
 		if !strings.HasSuffix(a.String(), "/p2p/"+p.Local().String()) {
 			t.Errorf("%s doesn't end in the page's id", a)
 		}
-		if strings.Contains(a.String(), "/p2p/"+n.ID().String()+"/p2p-circuit/") {
+		if strings.Contains(a.String(), "/p2p/"+n.Local().String()+"/p2p-circuit/") {
 			via++
 		} else {
 			direct++

@@ -13,7 +13,7 @@ import (
 func TestRouterCarriesPagesBurst(t *testing.T) {
 	na, nb := newNode(t, loopback()), newNode(t, loopback())
 	page := newKey(t)
-	if err := na.Libp2p().Connect(deadline(t), peer.AddrInfo{ID: nb.ID(), Addrs: bareAddrs(nb.Addrs())}); err != nil {
+	if err := na.Libp2p().Connect(deadline(t), peer.AddrInfo{ID: nb.Local(), Addrs: bareAddrs(nb.Addrs())}); err != nil {
 		t.Fatal(err)
 	}
 	ta, err := na.PubSub().Join("room")
