@@ -64,7 +64,8 @@ type Outgoing struct {
 	// it has unsettled; false refuses with CodeQueueFull.
 	Wait bool
 
-	// Done is called exactly once, from any goroutine; it must not block.
+	// Done is called exactly once, from any goroutine, and maybe before Send has
+	// returned; for Level Queued by Send itself. It must not block.
 	Done func(Outcome)
 }
 

@@ -1,0 +1,240 @@
+package peer
+
+import (
+	"time"
+)
+
+// How soon the sender is told (gateway.md §5.4). A lone message's level is told
+// at once, and so is the first after a while; while more are on the way they
+// wait for company, but not longer than this.
+const (
+	ackAfter = 16
+	ackDelay = 2 * time.Millisecond
+)
+
+// signal wakes the writer of a stream. It never blocks.
+func (st *inStream) signal() {
+	select {
+	case st.kick <- struct{}{}:
+	default:
+	}
+}
+
+// takenNow notes that d has been taken. The caller holds mu.
+func (st *inStream) takenNow(d *delivery) {
+	if d.flags&flagDelivered != 0 {
+		st.tell(!st.more)
+		return
+	}
+	st.later()
+}
+
+// settledNow notes that d has been settled. The caller holds mu.
+func (st *inStream) settledNow(d *delivery) {
+	waited := d.flags&flagNoAck == 0 && (d.flags&flagDelivered == 0 || d.seq > st.toldTaken)
+	lone := !st.more && st.in.pending.len() == 0
+	st.tell(waited && (lone || time.Since(st.told) >= ackDelay))
+}
+
+// tell counts one more thing to tell, and decides when. The caller holds mu.
+func (st *inStream) tell(now bool) {
+	st.news++
+	if now || st.news >= ackAfter || st.newsBytes >= st.window/2 {
+		st.flush = true
+		st.signal()
+		return
+	}
+	st.later()
+}
+
+// later sees to it that what is not told now is told soon.
+func (st *inStream) later() {
+	if st.armed || st.flush || st.finished {
+		return
+	}
+	st.armed = true
+	if st.timer == nil {
+		st.timer = time.AfterFunc(ackDelay, st.due)
+		return
+	}
+	st.timer.Reset(ackDelay)
+}
+
+func (st *inStream) due() {
+	st.peer.mu.Lock()
+	defer st.peer.mu.Unlock()
+	st.armed = false
+	if st.finished || st.in == nil {
+		return
+	}
+	if in := st.in; in.taken > max(st.toldTaken, in.final) || in.final > st.toldFinal || len(in.answers) > st.toldAnswers {
+		st.flush = true
+		st.signal()
+	}
+}
+
+// release gives back window, and more of it when the sessions keep up with what
+// comes. The caller holds mu.
+func (st *inStream) release(cost int) {
+	st.newsBytes += cost
+	st.throughput += cost
+	if st.throughput < st.window {
+		return
+	}
+	st.throughput = 0
+	if st.in.unsettled < st.window/2 && st.window < st.peer.cfg.MaxWindow {
+		st.window = min(2*st.window, st.peer.cfg.MaxWindow)
+		st.flush = true
+		st.signal()
+	}
+}
+
+// write is the stream's only writer: welcome, answers, acks, windows, bye.
+func (st *inStream) write() {
+	var buf, payload []byte
+	var end bool
+	for {
+		<-st.kick
+		for {
+			buf, payload, end = st.compose(buf[:0])
+			if len(buf) == 0 && !end {
+				break
+			}
+			if end {
+				_ = st.stream.SetWriteDeadline(time.Now().Add(farewell))
+			}
+			err := st.put(buf, payload)
+			if err != nil || end {
+				st.close(err)
+				return
+			}
+		}
+	}
+}
+
+func (st *inStream) put(buf, payload []byte) error {
+	if len(buf) > 0 {
+		if _, err := st.stream.Write(buf); err != nil {
+			return err
+		}
+	}
+	if len(payload) > 0 {
+		_, err := st.stream.Write(payload)
+		return err
+	}
+	return nil
+}
+
+// close ends the stream; the reader has ended or ends by it.
+func (st *inStream) close(err error) {
+	p := st.peer
+	p.mu.Lock()
+	st.finished = true
+	if st.timer != nil {
+		st.timer.Stop()
+	}
+	if st.in != nil && st.in.stream == st {
+		st.in.stream = nil
+		st.in.touched = time.Now()
+	}
+	p.mu.Unlock()
+	if err != nil {
+		_ = st.stream.Reset()
+		return
+	}
+	_ = st.stream.Close()
+}
+
+// compose puts together what is to be written now; payload follows buf. end
+// says that nothing may follow. The caller does not hold mu.
+func (st *inStream) compose(buf []byte) (_, payload []byte, end bool) {
+	p := st.peer
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case st.finished:
+		return buf, nil, true
+	case st.in == nil:
+		return appendBye(buf, st.reason, 0, st.text), nil, true
+	}
+	if !st.welcomed {
+		st.welcomed = true
+		buf = st.appendWelcome(buf)
+	}
+	if st.ending && !st.readDone() {
+		return buf, nil, false // nothing more may be taken behind the bye
+	}
+	if !st.flush && !st.ending {
+		return buf, nil, false
+	}
+	buf, payload = st.appendAnswers(buf)
+	if payload != nil || st.toldAnswers < len(st.in.answers) {
+		return buf, payload, false
+	}
+	buf = st.appendAcks(buf)
+	st.flush, st.news, st.newsBytes, st.told = false, 0, 0, time.Now()
+	if st.ending {
+		buf = appendBye(buf, st.reason, st.in.taken, st.text)
+	}
+	return buf, nil, st.ending
+}
+
+func (st *inStream) appendWelcome(buf []byte) []byte {
+	flags := uint64(0)
+	if st.known {
+		flags = flagResumed
+	}
+	st.toldWindow = st.window
+	return appendWelcome(buf, st.toldTaken, uint64(st.window), uint64(st.peer.cfg.MaxMessage),
+		flags, uint64(st.memory/time.Millisecond))
+}
+
+// readDone reports whether nothing more will be taken.
+func (st *inStream) readDone() bool {
+	select {
+	case <-st.read:
+		return true
+	default:
+		return false
+	}
+}
+
+// appendAnswers appends refusals and replies, up to a batch. A large reply's
+// payload is left to be written behind.
+func (st *inStream) appendAnswers(buf []byte) (_, payload []byte) {
+	in := st.in
+	for st.toldAnswers < len(in.answers) && len(buf) < batchBytes {
+		a := &in.answers[st.toldAnswers]
+		st.toldAnswers++
+		if a.reply == nil {
+			buf = appendRefuse(buf, a.seq, a.code, a.text)
+			continue
+		}
+		buf = appendContentHead(buf, kindReply, a.seq, a.reply.Type, 0, len(a.reply.Data))
+		if len(a.reply.Data) >= largePayload {
+			return buf, a.reply.Data
+		}
+		buf = append(buf, a.reply.Data...)
+	}
+	return buf, nil
+}
+
+// appendAcks appends what has reached a level since it was told.
+func (st *inStream) appendAcks(buf []byte) []byte {
+	in := st.in
+	for _, r := range in.runs {
+		if r.seq > st.toldFinal {
+			buf = appendAck(buf, r.seq, r.level)
+			st.toldFinal = r.seq
+		}
+	}
+	if in.taken > max(st.toldTaken, in.final) {
+		buf = appendAck(buf, in.taken, wireDelivered)
+	}
+	st.toldTaken = max(st.toldTaken, in.taken)
+	if st.window > st.toldWindow {
+		buf = appendWindow(buf, uint64(st.window))
+		st.toldWindow = st.window
+	}
+	return buf
+}
