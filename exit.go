@@ -29,11 +29,11 @@ func newPageWatch(leave time.Duration) *pageWatch {
 // expect says that a browser was sent to the page.
 func (w *pageWatch) expect() { w.change(func() { w.first = firstPage }) }
 
-// add counts a page that came (1) or left (-1): its socket was closed, or the
-// grace of a lost one is over. It never blocks.
-func (w *pageWatch) add(n int) {
+// set tells how many pages there are: a page counts until its socket was closed
+// or the grace of a lost one is over. It never blocks.
+func (w *pageWatch) set(pages int) {
 	w.change(func() {
-		w.pages += n
+		w.pages = pages
 		w.first = w.leave // from now on it is not the first one that is waited for
 	})
 }

@@ -12,8 +12,8 @@ func TestPageWatch(t *testing.T) {
 		wait time.Duration
 		do   func(*pageWatch)
 	}
-	came := func(w *pageWatch) { w.add(1) }
-	left := func(w *pageWatch) { w.add(-1) }
+	pages := func(n int) func(*pageWatch) { return func(w *pageWatch) { w.set(n) } }
+	came, left := pages(1), pages(0)
 	tests := []struct {
 		name  string
 		leave time.Duration
@@ -24,7 +24,7 @@ func TestPageWatch(t *testing.T) {
 		{"a browser was opened and nobody came", 5 * time.Second, []step{{0, (*pageWatch).expect}}, time.Minute},
 		{"the last page left", 5 * time.Second, []step{{0, (*pageWatch).expect}, {time.Second, came}, {time.Hour, left}}, time.Hour + 6*time.Second},
 		{"a reload", 5 * time.Second, []step{{0, came}, {time.Minute, left}, {4 * time.Second, came}, {time.Minute, left}}, 2*time.Minute + 9*time.Second},
-		{"one of two left", 5 * time.Second, []step{{0, came}, {0, came}, {0, left}}, 0},
+		{"one of two left", 5 * time.Second, []step{{0, came}, {0, pages(2)}, {0, came}}, 0},
 		{"never", 0, []step{{0, (*pageWatch).expect}, {time.Second, came}, {time.Second, left}}, 0},
 		{"came just in time", 5 * time.Second, []step{{0, (*pageWatch).expect}, {59 * time.Second, came}}, 0},
 	}

@@ -58,9 +58,17 @@ var printedURL = regexp.MustCompile(`http://(?:localhost|127\.0\.0\.1):(\d+)`)
 func (e *environment) start(ctx context.Context, args ...string) (*node, error) {
 	e.nodes++
 	data := filepath.Join(e.dir, "data-"+strconv.Itoa(e.nodes))
-	cmd := exec.CommandContext(ctx, e.binary, append([]string{"serve", "--no-open", "--linger", "--auth", "none",
+	site := filepath.Join(e.dir, "site")
+	if err := os.MkdirAll(site, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(site, "index.html"), []byte("<!doctype html><title>bench</title>"), 0o600); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, e.binary, append([]string{"serve", site, "--no-open", "--linger", "--auth", "none",
 		"--port", "0", "--data", data}, args...)...)
-	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+e.dir, "PARLEY_P2P_DHT=false", "PARLEY_P2P_MDNS=false")
+	cmd.Env = append(os.Environ(), "XDG_RUNTIME_DIR="+e.dir, "PARLEY_P2P_DHT=false", "PARLEY_P2P_MDNS=false",
+		"PARLEY_P2P_LISTEN=/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1")
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	log, err := os.Create(data + ".log")

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
-	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/event"
 	libhost "github.com/libp2p/go-libp2p/core/host"
 	libnet "github.com/libp2p/go-libp2p/core/network"
@@ -44,7 +43,6 @@ type Node struct {
 	limits     libnet.ResourceManager
 	gater      *gater
 	net        *endpoint
-	router     *router
 	relay      *relayService // nil unless this node relays for others
 	pageListen []ma.Multiaddr
 	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
@@ -89,9 +87,6 @@ func (n *Node) start(ctx context.Context, key identity.Key) (err error) {
 		return fmt.Errorf("start libp2p: %w", err)
 	}
 	if n.net, err = newEndpoint(n, n.host); err != nil {
-		return err
-	}
-	if n.router, err = newRouter(ctx, n.host, n.log); err != nil {
 		return err
 	}
 	n.host.Network().Notify(&libnet.NotifyBundle{DisconnectedF: n.forgetPunch})
@@ -218,7 +213,9 @@ func (n *Node) Open(ctx context.Context, to identity.PeerID, protocols ...networ
 }
 
 // Handle implements network.Network.
-func (n *Node) Handle(p network.Protocol, h network.Handler) (remove func()) { return n.net.Handle(p, h) }
+func (n *Node) Handle(p network.Protocol, h network.Handler) (remove func()) {
+	return n.net.Handle(p, h)
+}
 
 // Connect makes a connection to a peer if there is none, by any path. Errors
 // are those of Open.
@@ -241,12 +238,6 @@ func (n *Node) Path(id identity.PeerID) PathInfo { return n.net.Path(id) }
 
 // Libp2p is the node's host, for what needs all of libp2p: DHT, bitswap, mDNS.
 func (n *Node) Libp2p() libhost.Host { return n.host }
-
-// PubSub is the node's one GossipSub router.
-func (n *Node) PubSub() *pubsub.PubSub { return n.router.ps }
-
-// PubSubDrops tells how many messages the router has dropped, by reason.
-func (n *Node) PubSubDrops() map[string]uint64 { return n.router.trace.drops() }
 
 // Addrs are the node's addresses, each ending in /p2p/<id>.
 func (n *Node) Addrs() []ma.Multiaddr {

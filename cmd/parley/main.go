@@ -8,7 +8,6 @@
 package main
 
 import (
-	"errors"
 	"os"
 
 	"github.com/parley-p2p/parley"
@@ -23,4 +22,4 @@ func main() {
 	os.Exit(a.run(os.Args[1:]))
 }
 
-func startNode(parley.Config) (node, error) { return nil, errors.New("this build has no node yet") }
+func startNode(cfg parley.Config) (node, error) { return parley.New(cfg) }

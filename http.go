@@ -1,0 +1,62 @@
+package parley
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+
+	"github.com/parley-p2p/parley/client"
+)
+
+// handler is everything the node answers over HTTP (gateway.md §8):
+//
+//	/ws                         pages, by WebSocket
+//	/parley.js, /parley.d.ts    the client
+//	/_parley/…                  status, metrics, dashboard
+//	/health, /ready             for supervisors
+//	everything else             the site
+//
+// All but /health and /ready are behind the access policy.
+func (n *Node) handler() (http.Handler, error) {
+	inner := http.NewServeMux()
+	files := http.FileServerFS(client.Files())
+	inner.Handle("GET /parley.js", n.clientFile(files))
+	inner.Handle("GET /parley.d.ts", n.clientFile(files))
+	if n.cfg.Site != nil {
+		pages, err := n.cfg.Site.Handler(n.cfg.HTTP, n.cfg.Files)
+		if err != nil {
+			return nil, err
+		}
+		inner.Handle("/", pages)
+	}
+	outer := http.NewServeMux()
+	outer.Handle("/ws", n.gateway) // asks the policy itself, before the upgrade
+	outer.Handle("/", n.access.Wrap(inner))
+	return outer, nil
+}
+
+// clientFile serves the client of this very version: a page that is open must
+// not keep an old one.
+func (n *Node) clientFile(files http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-cache")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		files.ServeHTTP(w, r)
+	})
+}
+
+// url is the node's address for a browser.
+func (c Config) url(port int) string {
+	scheme, name := "http", c.Server.Listen
+	if c.Secure() {
+		scheme = "https"
+	}
+	if ip, err := netip.ParseAddr(name); err == nil && ip.IsUnspecified() {
+		name = "localhost"
+	}
+	if len(c.Server.Hosts) > 0 && c.Exposed() {
+		name = c.Server.Hosts[0]
+	}
+	return scheme + "://" + net.JoinHostPort(name, strconv.Itoa(port)) + "/"
+}

@@ -1,0 +1,259 @@
+package parley
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-p2p/parley/discover"
+	"github.com/parley-p2p/parley/gateway"
+	"github.com/parley-p2p/parley/gateway/access"
+	"github.com/parley-p2p/parley/host"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/peer"
+	"github.com/parley-p2p/parley/topic"
+)
+
+// Node is a running parley: an identity on the network, a gateway for pages, a
+// site. New builds it, Run lives, Close gives back what a Node that never ran
+// holds.
+type Node struct {
+	// Static after New.
+	cfg     Config
+	log     *slog.Logger
+	data    *Data
+	host    *host.Node
+	found   *discover.Discovery
+	peers   *peer.Node
+	topics  *topic.Node
+	backend *backend
+	gateway *gateway.Gateway
+	access  *access.Policy
+	pages   *pageWatch
+	server  *http.Server
+	sockets []net.Listener
+	port    int
+	began   time.Time
+
+	stopTopics context.CancelFunc // ends the topics' router, which starts with New
+}
+
+// How long the steps of a shutdown may take; together less than the 5 s after
+// which a service manager loses patience (gateway.md §10).
+const (
+	drainTime = 2500 * time.Millisecond // for messages on their way
+	closeTime = 1500 * time.Millisecond // for sessions to be told
+)
+
+// New builds a node: it locks the data folder, opens its listeners and makes
+// its host, so that a start that can't work fails here. Nothing is served and
+// nobody is met before Run. The Config must pass Validate.
+func New(cfg Config) (n *Node, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	n = &Node{cfg: cfg, log: cfg.Log.With("component", "node"), began: time.Now()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	for _, build := range []func() error{n.openData, n.openSockets, n.makeHost, n.makeTalk, n.makeGateway} {
+		if err := build(); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+func (n *Node) openData() (err error) {
+	n.data, err = OpenData(n.cfg.Node.Data, n.siteName())
+	return err
+}
+
+func (n *Node) openSockets() (err error) {
+	n.sockets, n.port, err = n.cfg.Server.listen(context.Background())
+	return err
+}
+
+func (n *Node) makeHost() error {
+	key, err := n.data.NodeKey()
+	if err != nil {
+		return err
+	}
+	cfg, err := n.cfg.hostConfig()
+	if err != nil {
+		return err
+	}
+	if n.host, err = host.New(key, cfg); err != nil {
+		return fmt.Errorf("start the network: %w", err)
+	}
+	n.found, err = discover.New(n.host, n.cfg.discoverConfig(n))
+	if err != nil {
+		return err
+	}
+	n.host.SetFinder(n.found)
+	return nil
+}
+
+func (n *Node) makeTalk() error {
+	n.peers = peer.New(n.cfg.peerConfig())
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stopTopics = cancel
+	router, err := topic.NewRouter(ctx, n.host.Libp2p())
+	if err != nil {
+		return err
+	}
+	n.topics = topic.New(router, n.host, n.cfg.topicConfig(n))
+	n.backend = newBackend(n)
+	return nil
+}
+
+func (n *Node) makeGateway() (err error) {
+	token, err := n.data.Token()
+	if err != nil {
+		return err
+	}
+	if n.access, err = access.New(n.cfg.accessConfig(n.port, token)); err != nil {
+		return err
+	}
+	n.pages = newPageWatch(n.cfg.exitAfter())
+	n.gateway = gateway.New(n.backend, n.access, n.cfg.gatewayConfig(n))
+	handler, err := n.handler()
+	if err != nil {
+		return err
+	}
+	n.server = n.cfg.httpServer(handler)
+	return nil
+}
+
+// Run serves until ctx ends, or the last page has left and the node isn't told
+// to linger, and then stops in order: nothing that was accepted is lost while
+// there is time for it. It returns when everything has ended, and once.
+func (n *Node) Run(ctx context.Context) error {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	parts, life := errgroup.WithContext(life)
+	parts.Go(func() error { return n.peers.Run(life) })
+	parts.Go(func() error { return n.topics.Run(life) })
+	parts.Go(func() error { return n.found.Run(life) })
+	parts.Go(func() error { return n.gateway.Run(life) })
+	for _, socket := range n.sockets {
+		parts.Go(func() error { return n.serve(socket) })
+	}
+	n.greet(parts)
+	n.wait(ctx, life)
+	stopped := n.stop(ctx)
+	end()
+	err := parts.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, stopped, n.Close())
+}
+
+// greet tells where the node is, and sends a browser there if that is wanted.
+func (n *Node) greet(parts *errgroup.Group) {
+	started := n.describe()
+	if n.cfg.Ready != nil {
+		n.cfg.Ready(started)
+	}
+	if n.cfg.OpenBrowser == nil || !n.cfg.Behavior.AutoOpenBrowser || n.cfg.Site == nil {
+		return
+	}
+	parts.Go(func() error {
+		if err := n.cfg.OpenBrowser(started.LaunchURL); err != nil {
+			n.log.Info("no browser was opened", "err", err)
+			return nil
+		}
+		n.pages.expect()
+		return nil
+	})
+}
+
+// describe says where the node can be found.
+func (n *Node) describe() Started {
+	s := Started{Peer: n.ID(), Data: n.data.Folder()}
+	for _, l := range n.sockets {
+		s.Listening = append(s.Listening, l.Addr().String())
+	}
+	for _, a := range n.host.Addrs() {
+		s.Listening = append(s.Listening, a.String())
+	}
+	s.URL = n.cfg.url(n.port)
+	s.LaunchURL = n.access.LaunchURL(s.URL)
+	return s
+}
+
+// wait returns when the node has a reason to stop: it was told to, nobody needs
+// it any more, or a part of it failed.
+func (n *Node) wait(ctx, life context.Context) {
+	either, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(life, cancel)()
+	if n.pages.Run(either) {
+		n.log.Info("the last page has left")
+	}
+}
+
+// stop ends the node from the edges inward: no new sessions and peers; what is
+// in the outboxes leaves; pages get their last answers; then the sockets close.
+func (n *Node) stop(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	n.log.Info("stopping")
+	n.backend.close()
+	closing, cancel := context.WithTimeout(ctx, closeTime)
+	defer cancel()
+	err := n.gateway.Shutdown(closing)
+	return errors.Join(err, n.server.Shutdown(closing))
+}
+
+func (n *Node) serve(l net.Listener) error {
+	serve := n.server.Serve
+	if n.cfg.Secure() {
+		serve = func(l net.Listener) error {
+			return n.server.ServeTLS(l, n.cfg.Server.TLS.Cert, n.cfg.Server.TLS.Key)
+		}
+	}
+	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve pages: %w", err)
+	}
+	return nil
+}
+
+// Close gives back what a Node holds that was built and never ran. After Run it
+// does nothing.
+func (n *Node) Close() error {
+	var errs []error
+	for _, s := range n.sockets {
+		if err := s.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	n.sockets = nil
+	if n.stopTopics != nil {
+		n.stopTopics()
+		n.stopTopics = nil
+	}
+	if n.host != nil {
+		errs = append(errs, n.host.Close())
+		n.host = nil
+	}
+	if n.data != nil {
+		errs = append(errs, n.data.Close())
+		n.data = nil
+	}
+	return errors.Join(errs...)
+}
+
+// ID is the node's own peer id. A page has another.
+func (n *Node) ID() identity.PeerID { return n.host.Local() }
