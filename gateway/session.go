@@ -23,6 +23,8 @@ type session struct {
 	// static after construction
 	g       *Gateway
 	version int
+	number  uint64 // of the sessions since the start
+	since   time.Time
 	visitor access.Visitor
 	log     *slog.Logger
 	ctx     context.Context // ends with the session
@@ -58,9 +60,10 @@ type session struct {
 var errClosed = &identity.Error{Code: identity.CodeClosed, Text: "peer closed"}
 
 func newSession(g *Gateway, version int, v access.Visitor, queueBytes int) *session {
+	number := g.stats.Opened.Add(1)
 	s := &session{
-		g: g, version: version, visitor: v,
-		log:      g.log.With("session", g.stats.Opened.Add(1), "version", version),
+		g: g, version: version, visitor: v, number: number, since: time.Now(),
+		log:      g.log.With("session", number, "version", version),
 		queue:    flow.NewQueue[item](queueBytes),
 		requests: flow.NewWindow(int64(g.cfg.Requests)),
 		outgoing: flow.NewWindow(int64(g.cfg.OutboxTotal)),

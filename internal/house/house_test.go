@@ -211,6 +211,16 @@ func TestFilesStayReadable(t *testing.T) {
 	}
 }
 
+// TestTestsSleepInVirtualTimeOnly: a test that waits for the clock is slow or
+// fails by chance.
+func TestTestsSleepInVirtualTimeOnly(t *testing.T) {
+	for name, body := range repository(t) {
+		if strings.HasSuffix(name, "_test.go") && bytes.Contains(body, []byte("\ttime.Sleep(")) && !bytes.Contains(body, []byte("synctest")) {
+			t.Errorf("%s sleeps outside testing/synctest", name)
+		}
+	}
+}
+
 // TestNoRegistryIsNamed keeps lock files and settings free of the host they
 // were made with: who builds uses their own.
 func TestNoRegistryIsNamed(t *testing.T) {
