@@ -1,8 +1,8 @@
 package parley
 
 import (
-	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/site"
+	"github.com/parley-p2p/parley/web"
 )
 
 // Site is what a node serves pages from.
@@ -14,6 +14,4 @@ type Site = site.Site
 func OpenSite(dir string) (*Site, error) { return site.Open(dir) }
 
 // Demo is the site inside this program.
-func Demo() (*Site, error) {
-	return nil, identity.Errorf(identity.CodeUnsupported, "this build has no demo; name a folder")
-}
+func Demo() (*Site, error) { return site.FromFS("demo", web.Demo()) }

@@ -21,6 +21,8 @@ export type Seen = [kind: number, ...parts: any[]]
 export class FakeNode {
   limits = { frame: 32 << 20, message: 8 << 20, requests: 1024, outbox: 16 << 20, outboxTotal: 64 << 20 }
   grace = 30_000
+  /** Who a page is that doesn't say which identity it wants. */
+  defaultIdentity = 'default'
   /** No socket opens. */
   down = false
   /** Messages of pages are kept unread until this is false again and `resume` is called. */
@@ -86,7 +88,7 @@ export class FakeNode {
     let session = hello.session && this.sessions.get(String(hello.session))
     const resumed = !!session
     if (!session) {
-      const { identity = 'default', key } = hello
+      const { identity = this.defaultIdentity, key } = hello
       const peer = key ? `peer-of-${key}` : identity === '' ? `peer-new-${++this.#count}` : `peer-${identity}`
       session = new Session(this, peer, ++this.#count)
       this.sessions.set(String(session.token), session)
