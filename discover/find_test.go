@@ -2,6 +2,7 @@ package discover
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -9,168 +10,136 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/parley-p2p/parley/host"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
 )
 
-// Two nodes of one user meet by the registry, without multicast, and their
-// pages find each other by asking.
-func TestNodesOfOneUserMeet(t *testing.T) {
-	tests := []struct {
-		name string
-		hc   host.Config
-	}{
-		{"pages with sockets", host.Config{}},
-		{"pages that only their node reaches", host.Config{PageListen: []string{}}},
+const pageAddr = "/ip4/127.0.0.1/tcp/4242"
+
+// wantPlace checks that a page is found at its own address and by its node.
+func wantPlace(t testing.TB, asker *party, page identity.PeerID, node identity.PeerID) {
+	t.Helper()
+	got, err := asker.find(deadline(t), page)
+	if err != nil {
+		t.Fatalf("find: %v", err)
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			dir := t.TempDir() + "/run"
-			a := newParty(t, tt.hc, Config{RuntimeDir: dir})
-			b := newParty(t, tt.hc, Config{RuntimeDir: dir})
-			waitConnected(t, a, b)
-			waitConnected(t, b, a)
-			pa, pb := a.newPage(t), b.newPage(t)
-			pb.Handle(hello, sayHello)
-			if got := wantHello(t, pa, pb.Local()); got != network.PathDirect {
-				t.Errorf("path %s, want direct", got)
+	for _, want := range []string{pageAddr, "/p2p/" + node.String() + "/p2p-circuit"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("found %v, want %s among it", got, want)
+		}
+	}
+}
+
+// Two nodes of one user meet by the registry, without multicast, and each finds
+// the other's pages by asking.
+func TestNodesOfOneUserMeet(t *testing.T) {
+	dir := t.TempDir() + "/run"
+	a := newParty(t, Config{RuntimeDir: dir})
+	b := newParty(t, Config{RuntimeDir: dir})
+	waitConnected(t, a, b)
+	waitConnected(t, b, a)
+	wantPlace(t, a, b.newPage(t, pageAddr), b.Local())
+	wantPlace(t, b, a.newPage(t, pageAddr), a.Local())
+}
+
+// What Describe says is in the registry while the node runs, and gone after.
+func TestDescribe(t *testing.T) {
+	reg := openRegistry(t)
+	a := newParty(t, Config{RuntimeDir: reg.dir, Instance: Instance{Site: "chat"}})
+	ctx, cancel := context.WithCancel(deadline(t))
+	seen := make(chan Instance, 64)
+	done := make(chan error, 1)
+	go func() {
+		done <- reg.Watch(ctx, func(all []Instance) {
+			for _, i := range all {
+				seen <- i
 			}
 		})
+	}()
+	a.d.Describe(func(i *Instance) { i.Port = 10000 })
+	for {
+		i := <-seen
+		if i.Port == 10000 && i.Site == "chat" && i.Peer == a.Local() && len(i.Addrs) > 0 {
+			break
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
 // A page looked for before its node is there is found when the node comes, and
-// whoever waits is told.
+// the node is told.
 func TestWantedPageIsFoundWhenItsNodeComes(t *testing.T) {
 	dir := t.TempDir() + "/run"
-	a := newParty(t, host.Config{}, Config{RuntimeDir: dir})
-	pa := a.newPage(t)
-	key := newKey(t)
-	_, err := pa.Open(deadline(t), key.PeerID(), hello)
-	if identity.CodeOf(err) != identity.CodeUnreachable {
+	a := newParty(t, Config{RuntimeDir: dir})
+	b := idleParty(t, Config{RuntimeDir: dir})
+	page := b.newPage(t, pageAddr)
+	if _, err := a.find(deadline(t), page); identity.CodeOf(err) != identity.CodeUnreachable {
 		t.Fatalf("got %v, want unreachable", err)
 	}
 	told := make(chan struct{}, 1)
-	stop := pa.Notify(func(id identity.PeerID) {
-		if id == key.PeerID() {
+	defer a.Notify(func(id identity.PeerID) {
+		if id == page {
 			select {
 			case told <- struct{}{}:
 			default:
 			}
 		}
-	})
-	defer stop()
-
-	// The other node has the page before it meets the first one.
-	n, err := host.New(newKey(t), host.Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, NoNAT: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer n.Close()
-	d, err := New(n, Config{RuntimeDir: dir})
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := n.Page(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	page.Handle(hello, sayHello)
-	defer d.AddPage(key, page.Addrs)()
-	ctx, cancel := context.WithCancel(deadline(t))
-	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx) }()
-	defer func() { cancel(); <-done }()
-
+	})()
+	b.live(t)
 	select {
 	case <-told:
-	case <-ctx.Done():
+	case <-deadline(t).Done():
 		t.Fatal("nobody told of the page")
 	}
-	wantHello(t, pa, key.PeerID())
+	if addrs := a.h.Peerstore().Addrs(page); len(addrs) == 0 {
+		t.Error("the page's addresses aren't known")
+	}
 }
 
 // The finder says what it tried.
 func TestFindNothing(t *testing.T) {
-	a := newParty(t, host.Config{}, Config{})
-	b := newParty(t, host.Config{}, Config{Connect: addrTexts(a.Addrs())})
+	a := newParty(t, Config{})
+	b := newParty(t, Config{Connect: a.addrs()})
 	waitConnected(t, b, a)
-	err := b.d.Find(deadline(t), newKey(t).PeerID(), func(addrs []ma.Multiaddr) { t.Errorf("found %v", addrs) })
-	if err == nil || err.Error() != "no addresses found: asked 1 nodes" {
-		t.Errorf("got %v", err)
+	got, err := b.find(deadline(t), newKey(t).PeerID())
+	if err == nil || err.Error() != "no addresses found: asked 1 nodes" || len(got) != 0 {
+		t.Errorf("got %v, %v", got, err)
 	}
 }
 
-func addrTexts(addrs []ma.Multiaddr) []string {
-	var out []string
-	for _, a := range addrs {
-		out = append(out, a.String())
-	}
-	return out
-}
-
-// A page that moved to another node is found again, although the old place is
+// A page that moved to another node is found there, although the old place is
 // remembered.
 func TestPageMoves(t *testing.T) {
-	hub := newParty(t, host.Config{}, Config{})
-	connect := Config{Connect: addrTexts(hub.Addrs())}
-	old := newParty(t, host.Config{}, connect)
-	waitConnected(t, old, hub)
-	waitConnected(t, hub, old)
+	hub := newParty(t, Config{})
+	old, next := newParty(t, Config{Connect: hub.addrs()}), newParty(t, Config{Connect: hub.addrs()})
+	waitConnected(t, hub, old, next)
 	key := newKey(t)
-	first, err := old.Page(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	first.Handle(hello, sayHello)
-	remove := old.d.AddPage(key, first.Addrs)
-	asker := hub.newPage(t)
-	wantHello(t, asker, key.PeerID())
+	here := func() []ma.Multiaddr { return []ma.Multiaddr{addr(pageAddr)} }
+	remove := old.d.AddPage(key, here)
+	wantPlace(t, hub, key.PeerID(), old.Local())
 	remove()
-	if err := first.Close(); err != nil {
-		t.Fatal(err)
+	defer next.d.AddPage(key, here)()
+	wantPlace(t, hub, key.PeerID(), next.Local())
+	if rec, ok := hub.d.pages.where(key.PeerID(), time.Now()); !ok || rec.node != next.Local() {
+		t.Errorf("remembered node %s, want the new one", rec.node)
 	}
-
-	next := newParty(t, host.Config{}, connect)
-	second, err := next.Page(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second.Handle(hello, sayHello)
-	defer next.d.AddPage(key, second.Addrs)()
-	waitConnected(t, next, hub)
-	waitConnected(t, hub, next)
-	wantHello(t, asker, key.PeerID())
 }
 
-// The DHT of five nodes, each knowing only the first, finds a page by its node.
-func TestDHTFindsPage(t *testing.T) {
-	first := newParty(t, host.Config{}, Config{DHT: true, DHTServer: true})
-	parties := []*party{first}
-	for range 4 {
-		p := newParty(t, host.Config{}, Config{DHT: true, DHTServer: true, Bootstrap: addrTexts(first.Addrs())})
-		parties = append(parties, p)
+// dhtParties are nodes of which each knows only the first.
+func dhtParties(t testing.TB, count int) []*party {
+	t.Helper()
+	first := newParty(t, Config{DHT: true, DHTServer: true})
+	out := []*party{first}
+	for range count - 1 {
+		out = append(out, newParty(t, Config{DHT: true, DHTServer: true, Bootstrap: first.addrs()}))
 	}
-	for _, p := range parties {
+	for _, p := range out {
 		waitTable(t, p)
 	}
-	owner, asker := parties[3], parties[4]
-	page := owner.newPage(t)
-	page.Handle(hello, sayHello)
-	if !owner.d.provideOnce(deadline(t), []cid.Cid{owner.d.pageKey(page.Local())}) {
-		t.Fatal("the DHT took no record")
-	}
-	// The asker doesn't know the owner; only the DHT says who it is.
-	if err := asker.Libp2p().Network().ClosePeer(owner.Local()); err != nil {
-		t.Fatal(err)
-	}
-	var got []ma.Multiaddr
-	err := asker.d.Find(deadline(t), page.Local(), func(addrs []ma.Multiaddr) { got = append(got, addrs...) })
-	if err != nil || len(got) == 0 {
-		t.Fatalf("found %v, %v", got, err)
-	}
-	wantHello(t, asker.newPage(t), page.Local())
+	return out
 }
 
 // waitTable waits until a node has others in its DHT.
@@ -187,44 +156,86 @@ func waitTable(t testing.TB, p *party) {
 	}
 }
 
-// Nodes that share a topic and nothing else meet through the DHT.
-func TestDHTTopicRendezvous(t *testing.T) {
-	first := newParty(t, host.Config{}, Config{DHT: true, DHTServer: true})
-	boot := Config{DHT: true, DHTServer: true, Bootstrap: addrTexts(first.Addrs())}
-	a, b := newParty(t, host.Config{}, boot), newParty(t, host.Config{}, boot)
-	for _, p := range []*party{first, a, b} {
-		waitTable(t, p)
+// The DHT of five nodes finds a page by its node.
+func TestDHTFindsPage(t *testing.T) {
+	parties := dhtParties(t, 5)
+	owner, asker := parties[3], parties[4]
+	page := owner.newPage(t, pageAddr)
+	if !owner.d.provideOnce(deadline(t), []cid.Cid{owner.d.pageKey(page)}) {
+		t.Fatal("the DHT took no record")
 	}
-	if err := a.Libp2p().Network().ClosePeer(b.Local()); err != nil {
+	// The asker isn't connected to the owner; only the DHT says who it is.
+	if err := asker.h.Network().ClosePeer(owner.Local()); err != nil {
 		t.Fatal(err)
 	}
+	wantPlace(t, asker, page, owner.Local())
+}
+
+// Row 37: nodes that lie about having a page don't hide the one that has it.
+func TestAbuse37_FalseProvidersHideNobody(t *testing.T) {
+	parties := dhtParties(t, 5)
+	owner, asker := parties[0], parties[4]
+	page := owner.newPage(t, pageAddr)
+	for _, liar := range parties[1:4] {
+		if !liar.d.provideOnce(deadline(t), []cid.Cid{owner.d.pageKey(page)}) {
+			t.Fatal("the DHT took no record")
+		}
+	}
+	if !owner.d.provideOnce(deadline(t), []cid.Cid{owner.d.pageKey(page)}) {
+		t.Fatal("the DHT took no record")
+	}
+	wantPlace(t, asker, page, owner.Local())
+}
+
+// Nodes that share a topic and nothing else meet through the DHT.
+func TestDHTTopicRendezvous(t *testing.T) {
+	parties := dhtParties(t, 3)
+	a, b := parties[1], parties[2]
 	if !a.d.provideOnce(deadline(t), []cid.Cid{rawKey("room")}) {
 		t.Fatal("the DHT took no record")
+	}
+	if err := b.h.Network().ClosePeer(a.Local()); err != nil {
+		t.Fatal(err)
 	}
 	leave := b.d.Topic("room", func() bool { return !b.Connected(a.Local()) })
 	defer leave()
 	waitConnected(t, b, a)
 }
 
+// Namespaces keep pages of the same key apart.
+func TestNamespace(t *testing.T) {
+	page := newKey(t).PeerID()
+	plain, one := idleParty(t, Config{}), idleParty(t, Config{Namespace: "one"})
+	if plain.d.pageKey(page) == one.d.pageKey(page) {
+		t.Error("two namespaces have one key")
+	}
+	if want := rawKey("/parley/page/" + page.String()); plain.d.pageKey(page) != want {
+		t.Errorf("key %s, want %s", plain.d.pageKey(page), want)
+	}
+	if want := rawKey("one//parley/page/" + page.String()); one.d.pageKey(page) != want {
+		t.Errorf("key %s, want %s", one.d.pageKey(page), want)
+	}
+}
+
 // A search ends with its context, whatever a node that was asked does.
 func TestFindEndsWithContext(t *testing.T) {
-	a := newParty(t, host.Config{}, Config{})
-	silent, err := host.New(newKey(t), host.Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, NoNAT: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	asked := make(chan struct{})
-	silent.Handle(PagesProtocol, func(ctx context.Context, _ network.Stream) {
+	a := newParty(t, Config{})
+	silent := newTestNode(t, newKey(t))
+	asked, release := make(chan struct{}), make(chan struct{})
+	silent.Handle(PagesProtocol, func(context.Context, network.Stream) {
 		close(asked)
-		<-ctx.Done()
+		<-release
 	})
-	if err := a.Libp2p().Connect(deadline(t), peer.AddrInfo{ID: silent.Local(), Addrs: silent.Libp2p().Addrs()}); err != nil {
+	defer close(release)
+	if err := a.h.Connect(deadline(t), peer.AddrInfo{ID: silent.Local(), Addrs: silent.h.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(deadline(t))
 	done := make(chan error, 1)
-	go func() { done <- a.d.Find(ctx, newKey(t).PeerID(), func([]ma.Multiaddr) {}) }()
+	go func() {
+		_, err := a.find(ctx, newKey(t).PeerID())
+		done <- err
+	}()
 	<-asked
 	cancel()
 	if err := <-done; err == nil {

@@ -8,9 +8,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/goleak"
 
-	"github.com/parley-p2p/parley/host"
 	"github.com/parley-p2p/parley/identity"
-	"github.com/parley-p2p/parley/network"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -26,51 +24,66 @@ func newKey(t testing.TB) identity.Key {
 
 // party is a node with its discovery running.
 type party struct {
-	*host.Node
+	*testNode
 	d *Discovery
 }
 
 // newParty starts a node on the own machine, and its discovery.
-func newParty(t testing.TB, hc host.Config, dc Config) *party {
+func newParty(t testing.TB, cfg Config) *party {
 	t.Helper()
-	if hc.Listen == nil {
-		hc.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
-	}
-	hc.NoNAT = true
-	n, err := host.New(newKey(t), hc)
-	if err != nil {
-		t.Fatalf("make node: %v", err)
-	}
-	d, err := New(n, dc)
+	p := idleParty(t, cfg)
+	p.live(t)
+	return p
+}
+
+// idleParty is a party whose discovery doesn't run yet.
+func idleParty(t testing.TB, cfg Config) *party {
+	t.Helper()
+	n := newTestNode(t, newKey(t))
+	d, err := New(n, cfg)
 	if err != nil {
 		t.Fatalf("make discovery: %v", err)
 	}
-	n.SetFinder(d)
+	return &party{testNode: n, d: d}
+}
+
+func (p *party) live(t testing.TB) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx) }()
+	go func() { done <- p.d.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Errorf("discovery ended with %v", err)
 		}
-		if err := n.Close(); err != nil {
-			t.Errorf("close node: %v", err)
-		}
 	})
-	return &party{Node: n, d: d}
 }
 
-// newPage makes a page and lets the node answer for it.
-func (p *party) newPage(t testing.TB) *host.Page {
+// addrs are the node's addresses with its id.
+func (p *party) addrs() []string {
+	var out []string
+	for _, a := range p.h.Addrs() {
+		out = append(out, a.String()+"/p2p/"+p.Local().String())
+	}
+	return out
+}
+
+// newPage lets the node answer for a page that has one address.
+func (p *party) newPage(t testing.TB, at string) identity.PeerID {
 	t.Helper()
 	key := newKey(t)
-	page, err := p.Page(t.Context(), key)
-	if err != nil {
-		t.Fatalf("make page: %v", err)
-	}
-	t.Cleanup(p.d.AddPage(key, page.Addrs))
-	return page
+	t.Cleanup(p.d.AddPage(key, func() []ma.Multiaddr { return []ma.Multiaddr{addr(at)} }))
+	return key.PeerID()
+}
+
+func (p *party) find(ctx context.Context, id identity.PeerID) ([]string, error) {
+	var out []string
+	err := p.d.Find(ctx, id, func(addrs []ma.Multiaddr) {
+		for _, a := range addrs {
+			out = append(out, a.String())
+		}
+	})
+	return out, err
 }
 
 func deadline(t testing.TB) context.Context {
@@ -80,7 +93,8 @@ func deadline(t testing.TB) context.Context {
 	return ctx
 }
 
-// waitConnected waits until from is connected to all others.
+// waitConnected waits until from is connected to all others and knows that they
+// answer for pages.
 func waitConnected(t testing.TB, from *party, others ...*party) {
 	t.Helper()
 	changed := make(chan struct{}, 1)
@@ -108,28 +122,6 @@ func waitConnected(t testing.TB, from *party, others ...*party) {
 			t.Fatalf("not connected to %d of %d", missing, len(others))
 		}
 	}
-}
-
-const hello network.Protocol = "/test/hello/1"
-
-func sayHello(_ context.Context, s network.Stream) {
-	_, _ = s.Write([]byte("hello"))
-	_ = s.Close()
-}
-
-// wantHello opens a stream to a page and reads its greeting.
-func wantHello(t testing.TB, from network.Network, to identity.PeerID) network.Path {
-	t.Helper()
-	s, err := from.Open(deadline(t), to, hello)
-	if err != nil {
-		t.Fatalf("open: %v", err)
-	}
-	defer s.Close()
-	buf := make([]byte, 5)
-	if _, err := s.Read(buf); err != nil || string(buf) != "hello" {
-		t.Fatalf("read %q, %v", buf, err)
-	}
-	return s.Path()
 }
 
 func addr(text string) ma.Multiaddr { return ma.StringCast(text) }

@@ -1,0 +1,186 @@
+package discover
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/parley-p2p/parley/identity"
+)
+
+// signed makes a page and its record, with a body of about 4 KiB if padded.
+func signed(t testing.TB, node identity.PeerID, padded bool, at time.Time) (pageRecord, []byte) {
+	t.Helper()
+	key := newKey(t)
+	var addrs []ma.Multiaddr
+	if padded {
+		for range maxPageAddrs {
+			addrs = append(addrs, addr("/dns/"+string(bytes.Repeat([]byte("x"), 120))+"/tcp/1"))
+		}
+	}
+	raw, err := signPage(key, node, addrs, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := openPage(raw, key.PeerID(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec, raw
+}
+
+// Row 32: a flood of valid records stays within the cache's bytes.
+func TestAbuse32_RecordFlood(t *testing.T) {
+	b := newPageBook(newKey(t).PeerID())
+	now := time.Now()
+	first, _ := signed(t, b.node, true, now)
+	var last pageRecord
+	for range 2 * maxCachedBytes / 4096 {
+		rec, raw := signed(t, b.node, true, now)
+		b.learn(rec, raw, now)
+		last = rec
+	}
+	if b.bytes > maxCachedBytes || b.order.Len() != len(b.others) {
+		t.Errorf("cache has %d bytes, %d and %d records; limit %d bytes", b.bytes, b.order.Len(), len(b.others), maxCachedBytes)
+	}
+	if _, ok := b.where(first.page, now); ok {
+		t.Error("the oldest record is still there")
+	}
+	if _, ok := b.where(last.page, now); !ok {
+		t.Error("the newest record isn't there")
+	}
+}
+
+func TestPageBookRemembers(t *testing.T) {
+	b := newPageBook(newKey(t).PeerID())
+	now := time.Now()
+	key := newKey(t)
+	at := func(when time.Time, node identity.PeerID) (pageRecord, []byte) {
+		raw, err := signPage(key, node, nil, when)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec, err := openPage(raw, key.PeerID(), when)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rec, raw
+	}
+	one, two := newKey(t).PeerID(), newKey(t).PeerID()
+	newer, newerRaw := at(now, two)
+	older, olderRaw := at(now.Add(-time.Minute), one)
+	b.learn(newer, newerRaw, now)
+	b.learn(older, olderRaw, now) // a replay
+	if rec, ok := b.where(key.PeerID(), now); !ok || rec.node != two {
+		t.Errorf("remembered %+v, want the newer record", rec)
+	}
+	if got := b.answer(key.PeerID(), now); !bytes.Equal(got, newerRaw) {
+		t.Error("the record isn't passed on unchanged")
+	}
+	for name, when := range map[string]time.Time{"stale": now.Add(recordFresh + 1), "clock went back": now.Add(-time.Hour)} {
+		b.learn(newer, newerRaw, now)
+		if _, ok := b.where(key.PeerID(), when); ok {
+			t.Errorf("%s: still believed", name)
+		}
+		if len(b.others) != 0 || b.bytes != 0 {
+			t.Errorf("%s: %d records, %d bytes left", name, len(b.others), b.bytes)
+		}
+	}
+	defer b.add(key, func() []ma.Multiaddr { return nil })()
+	b.learn(newer, newerRaw, now) // an own page needs no hearsay
+	if len(b.others) != 0 {
+		t.Error("a record of an own page was remembered")
+	}
+}
+
+// Whoever asks more than the rate allows is cut off, and others aren't.
+func TestQuestionRate(t *testing.T) {
+	a, b := newParty(t, Config{}), newParty(t, Config{})
+	answerer := newParty(t, Config{})
+	for _, p := range []*party{a, b} {
+		if err := p.h.Connect(deadline(t), peer.AddrInfo{ID: answerer.Local(), Addrs: answerer.h.Addrs()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	many := make([]identity.PeerID, maxQuestions)
+	for i := range many {
+		many[i] = b.Local()
+	}
+	ask := func(p *party) error {
+		return askNode(deadline(t), p, answerer.Local(), many, func(pageRecord, []byte) {})
+	}
+	var err error
+	for range 2 * questionBurst / maxQuestions {
+		err = errors.Join(err, ask(a))
+	}
+	if err == nil {
+		t.Errorf("%d questions at once were answered, want at most %d", 2*questionBurst, questionBurst)
+	}
+	if err := ask(b); err != nil {
+		t.Errorf("another peer: %v", err)
+	}
+}
+
+// What isn't a question or an answer ends the stream.
+func TestBadPieces(t *testing.T) {
+	tests := []struct {
+		name     string
+		question []byte
+	}{
+		{"too long", appendPiece(nil, make([]byte, maxIDLen+1))},
+		{"huge length", []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f}},
+		{"length that never ends", bytes.Repeat([]byte{0xff}, 64)},
+		{"empty", []byte{0}},
+		{"cut off", []byte{32, 1, 2}},
+	}
+	answerer := newParty(t, Config{})
+	asker := newParty(t, Config{Connect: answerer.addrs()})
+	waitConnected(t, asker, answerer)
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s, err := asker.Open(deadline(t), answerer.Local(), PagesProtocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Reset()
+			if _, err := s.Write(tt.question); err != nil {
+				t.Fatal(err)
+			}
+			_ = s.CloseWrite()
+			if n, err := s.Read(make([]byte, 1)); err == nil {
+				t.Errorf("read %d bytes, want the end", n)
+			}
+		})
+	}
+	// A question that can't be a peer id is just not known.
+	s, err := asker.Open(deadline(t), answerer.Local(), PagesProtocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Reset()
+	if _, err := s.Write(appendPiece(nil, []byte("nobody"))); err != nil {
+		t.Fatal(err)
+	}
+	buf := []byte{1}
+	if _, err := s.Read(buf); err != nil || buf[0] != 0 {
+		t.Errorf("answered %d, %v, want 0", buf[0], err)
+	}
+}
+
+func TestPlausibleAddresses(t *testing.T) {
+	a, b := newParty(t, Config{}), newParty(t, Config{})
+	all := []ma.Multiaddr{addr("/ip4/127.0.0.1/tcp/1"), addr("/ip4/192.168.1.1/tcp/1"), addr("/ip4/1.2.3.4/tcp/1")}
+	if got := a.d.plausible(b.Local(), all); len(got) != 1 || !got[0].Equal(all[2]) {
+		t.Errorf("from a stranger: %v, want the public one", got)
+	}
+	if err := a.h.Connect(deadline(t), peer.AddrInfo{ID: b.Local(), Addrs: b.h.Addrs()}); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.d.plausible(b.Local(), all); len(got) != 3 {
+		t.Errorf("from the own machine: %v, want all", got)
+	}
+}
