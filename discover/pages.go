@@ -196,6 +196,7 @@ func (b *pageBook) serve(ctx context.Context, s network.Stream) {
 			return
 		}
 	}
+	_ = s.Close() // enough questions: the answers given still arrive
 }
 
 // askNode asks a node for pages, and calls found for each checked answer.

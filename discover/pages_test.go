@@ -3,6 +3,7 @@ package discover
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -12,15 +13,13 @@ import (
 	"github.com/parley-p2p/parley/identity"
 )
 
-// signed makes a page and its record, with a body of about 4 KiB if padded.
-func signed(t testing.TB, node identity.PeerID, padded bool, at time.Time) (pageRecord, []byte) {
+// signed makes a page and its record, with a body of about 4 KiB.
+func signed(t testing.TB, node identity.PeerID, at time.Time) (pageRecord, []byte) {
 	t.Helper()
 	key := newKey(t)
 	var addrs []ma.Multiaddr
-	if padded {
-		for range maxPageAddrs {
-			addrs = append(addrs, addr("/dns/"+string(bytes.Repeat([]byte("x"), 120))+"/tcp/1"))
-		}
+	for range maxPageAddrs {
+		addrs = append(addrs, addr("/dns/"+string(bytes.Repeat([]byte("x"), 120))+"/tcp/1"))
 	}
 	raw, err := signPage(key, node, addrs, at)
 	if err != nil {
@@ -37,20 +36,22 @@ func signed(t testing.TB, node identity.PeerID, padded bool, at time.Time) (page
 func TestAbuse32_RecordFlood(t *testing.T) {
 	b := newPageBook(newKey(t).PeerID())
 	now := time.Now()
-	first, _ := signed(t, b.node, true, now)
-	var last pageRecord
-	for range 2 * maxCachedBytes / 4096 {
-		rec, raw := signed(t, b.node, true, now)
+	rec, raw := signed(t, b.node, now)
+	var first, last identity.PeerID
+	for i := range 2 * maxCachedBytes / len(raw) {
+		rec.page = identity.PeerID(fmt.Sprint("page ", i)) // signatures cost time, and are checked before
 		b.learn(rec, raw, now)
-		last = rec
+		if last = rec.page; i == 0 {
+			first = last
+		}
 	}
 	if b.bytes > maxCachedBytes || b.order.Len() != len(b.others) {
 		t.Errorf("cache has %d bytes, %d and %d records; limit %d bytes", b.bytes, b.order.Len(), len(b.others), maxCachedBytes)
 	}
-	if _, ok := b.where(first.page, now); ok {
+	if _, ok := b.where(first, now); ok {
 		t.Error("the oldest record is still there")
 	}
-	if _, ok := b.where(last.page, now); !ok {
+	if _, ok := b.where(last, now); !ok {
 		t.Error("the newest record isn't there")
 	}
 }
