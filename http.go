@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/parley-p2p/parley/admin"
 	"github.com/parley-p2p/parley/client"
 )
 
@@ -23,6 +24,7 @@ func (n *Node) handler() (http.Handler, error) {
 	files := http.FileServerFS(client.Files())
 	inner.Handle("GET /parley.js", n.clientFile(files))
 	inner.Handle("GET /parley.d.ts", n.clientFile(files))
+	inner.Handle(admin.Path, n.admin)
 	if n.cfg.Site != nil {
 		pages, err := n.cfg.Site.Handler(n.cfg.HTTP, n.cfg.Files)
 		if err != nil {
@@ -32,6 +34,8 @@ func (n *Node) handler() (http.Handler, error) {
 	}
 	outer := http.NewServeMux()
 	outer.Handle("/ws", n.gateway) // asks the policy itself, before the upgrade
+	outer.HandleFunc("GET /health", n.admin.Health)
+	outer.HandleFunc("GET /ready", n.admin.Ready)
 	outer.Handle("/", n.access.Wrap(inner))
 	return outer, nil
 }

@@ -7,10 +7,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/parley-p2p/parley/admin"
 	"github.com/parley-p2p/parley/discover"
 	"github.com/parley-p2p/parley/gateway"
 	"github.com/parley-p2p/parley/gateway/access"
@@ -37,10 +39,12 @@ type Node struct {
 	access  *access.Policy
 	pages   *pageWatch
 	server  *http.Server
+	admin   *admin.Admin
 	sockets []net.Listener
 	port    int
 	began   time.Time
 
+	serving    atomic.Bool        // pages and peers are taken
 	stopTopics context.CancelFunc // ends the topics' router, which starts with New
 }
 
@@ -128,6 +132,9 @@ func (n *Node) makeGateway() (err error) {
 	}
 	n.pages = newPageWatch(n.cfg.exitAfter())
 	n.gateway = gateway.New(n.backend, n.access, n.cfg.gatewayConfig(n))
+	if err := n.makeAdmin(); err != nil {
+		return err
+	}
 	handler, err := n.handler()
 	if err != nil {
 		return err
@@ -150,6 +157,7 @@ func (n *Node) Run(ctx context.Context) error {
 	for _, socket := range n.sockets {
 		parts.Go(func() error { return n.serve(socket) })
 	}
+	n.serving.Store(true)
 	n.greet(parts)
 	n.wait(ctx, life)
 	stopped := n.stop(ctx)
@@ -182,13 +190,7 @@ func (n *Node) greet(parts *errgroup.Group) {
 
 // describe says where the node can be found.
 func (n *Node) describe() Started {
-	s := Started{Peer: n.ID(), Data: n.data.Folder()}
-	for _, l := range n.sockets {
-		s.Listening = append(s.Listening, l.Addr().String())
-	}
-	for _, a := range n.host.Addrs() {
-		s.Listening = append(s.Listening, a.String())
-	}
+	s := Started{Peer: n.ID(), Data: n.data.Folder(), Listening: append(n.httpAddresses(), n.p2pAddresses()...)}
 	s.URL = n.cfg.url(n.port)
 	s.LaunchURL = n.access.LaunchURL(s.URL)
 	return s
@@ -210,6 +212,7 @@ func (n *Node) wait(ctx, life context.Context) {
 func (n *Node) stop(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	n.log.Info("stopping")
+	n.serving.Store(false)
 	n.backend.close()
 	closing, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
