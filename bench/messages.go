@@ -11,6 +11,9 @@ import (
 
 const protocol = "bench/1"
 
+// maxUnsettled is limits.outbox, less what frames weigh.
+const maxUnsettled = 15 << 20
+
 // pair is two pages that talk: on one node, or on two.
 type pair struct {
 	a, b  *page.Page
@@ -65,6 +68,7 @@ func (p *pair) one(ctx context.Context, msg []byte) error {
 // many sends count messages with up to inFlight unsettled and gives messages a
 // second. The callback of one sends the next, as a page would.
 func (p *pair) many(ctx context.Context, size, inFlight, count int) (float64, error) {
+	inFlight = min(inFlight, maxUnsettled/size) // a client waits by itself beyond it
 	msg := make([]byte, size)
 	var started, settled atomic.Int64
 	done := make(chan error, 1)

@@ -45,7 +45,8 @@ type Page struct {
 	stop context.CancelFunc
 
 	mu       sync.Mutex
-	out      []byte // frames that wait for the writer
+	out      [][]byte // frames that wait for the writer, one WebSocket message each
+	spare    [][]byte // written messages, used again
 	wake     chan struct{}
 	nextID   uint64
 	pending  map[uint64]func(result []byte, err error)
@@ -198,14 +199,16 @@ func (p *Page) call(encode func(dst []byte, id uint64) []byte, done func([]byte,
 	}
 	p.nextID++
 	p.pending[p.nextID] = done
-	p.out = encode(p.out, p.nextID)
+	before, last := p.room(), p.tail()
+	p.out = append(before, encode(last, p.nextID))
 	p.mu.Unlock()
 	p.signal()
 }
 
 func (p *Page) push(frame []byte) {
 	p.mu.Lock()
-	p.out = append(p.out, frame...)
+	before, last := p.room(), p.tail()
+	p.out = append(before, append(last, frame...))
 	p.mu.Unlock()
 	p.signal()
 }
@@ -231,9 +234,32 @@ func (p *Page) fail(err error) {
 	}
 }
 
-// write sends everything that waits as one WebSocket message, again and again.
+const maxBatch = 128 << 10 // bytes that are still added to
+
+// tail is the message that the next frame is added to, room what stands before
+// it.
+func (p *Page) tail() []byte {
+	if n := len(p.out); n > 0 && len(p.out[n-1]) < maxBatch {
+		return p.out[n-1]
+	}
+	if n := len(p.spare); n > 0 {
+		b := p.spare[n-1]
+		p.spare = p.spare[:n-1]
+		return b[:0]
+	}
+	return nil
+}
+
+func (p *Page) room() [][]byte {
+	if n := len(p.out); n > 0 && len(p.out[n-1]) < maxBatch {
+		return p.out[:n-1]
+	}
+	return p.out
+}
+
+// write sends what waits, as few WebSocket messages as it fits in.
 func (p *Page) write(ctx context.Context) {
-	var batch []byte
+	var batches [][]byte
 	for {
 		select {
 		case <-p.wake:
@@ -241,13 +267,17 @@ func (p *Page) write(ctx context.Context) {
 			return
 		}
 		p.mu.Lock()
-		batch, p.out = p.out, batch[:0]
+		batches, p.out = p.out, batches[:0]
 		p.mu.Unlock()
-		if len(batch) == 0 {
-			continue
+		for _, b := range batches {
+			if err := p.conn.Write(ctx, websocket.MessageBinary, b); err != nil {
+				return
+			}
 		}
-		if err := p.conn.Write(ctx, websocket.MessageBinary, batch); err != nil {
-			return
+		p.mu.Lock()
+		if len(p.spare) < 64 {
+			p.spare = append(p.spare, batches...)
 		}
+		p.mu.Unlock()
 	}
 }

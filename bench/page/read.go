@@ -6,11 +6,16 @@ import (
 	"io"
 )
 
-const receivedEvery = 32 // numbered frames between two acknowledgements
+// What may come between two acknowledgements of numbered frames.
+const (
+	receivedFrames = 32
+	receivedBytes  = 64 << 10
+)
 
 func (p *Page) read(ctx context.Context) error {
 	var msg []byte
 	var acked uint64
+	unacked := 0 // bytes
 	for {
 		_, r, err := p.conn.Reader(ctx)
 		if err != nil {
@@ -19,6 +24,7 @@ func (p *Page) read(ctx context.Context) error {
 		if msg, err = readAll(r, msg[:0]); err != nil {
 			return err
 		}
+		unacked += len(msg)
 		var answers []byte
 		for s := (scanner{rest: msg}); len(s.rest) > 0; {
 			answers = p.frame(&s, answers)
@@ -26,8 +32,8 @@ func (p *Page) read(ctx context.Context) error {
 				return s.err
 			}
 		}
-		if p.arrived-acked >= receivedEvery {
-			acked = p.arrived
+		if p.arrived-acked >= receivedFrames || unacked >= receivedBytes {
+			acked, unacked = p.arrived, 0
 			answers = appendUint(appendUint(appendArray(answers, 2), kindReceived), acked)
 		}
 		if len(answers) > 0 {
