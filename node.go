@@ -110,6 +110,7 @@ func (n *Node) makeHost() error {
 }
 
 func (n *Node) makeTalk() error {
+	n.backend = newBackend(n)
 	n.peers = peer.New(n.cfg.peerConfig())
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stopTopics = cancel
@@ -118,7 +119,6 @@ func (n *Node) makeTalk() error {
 		return err
 	}
 	n.topics = topic.New(router, n.host, n.cfg.topicConfig(n))
-	n.backend = newBackend(n)
 	return nil
 }
 
