@@ -10,12 +10,8 @@ import (
 // TestManualHasEveryKey: each setting has a row in the manual with its default,
 // and one that is not used says so.
 func TestManualHasEveryKey(t *testing.T) {
-	text, err := os.ReadFile("docs/manual.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	rows := map[string]string{}
-	for line := range strings.SplitSeq(string(text), "\n") {
+	for line := range strings.SplitSeq(readDoc(t, "docs/manual.md"), "\n") {
 		cells := strings.Split(line, "|")
 		if len(cells) < 4 {
 			continue
@@ -44,4 +40,13 @@ func TestManualHasEveryKey(t *testing.T) {
 			t.Errorf("notUsed names %s, which is no key", name)
 		}
 	}
+}
+
+func readDoc(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

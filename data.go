@@ -225,6 +225,13 @@ func (d *Data) PageKey(_ context.Context, origin, name string) (identity.Key, er
 	return identity.ParseKey(kept.Key)
 }
 
+// PageKeys is how many keys of pages are kept.
+func (d *Data) PageKeys() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.pages
+}
+
 // load reads a file, or writes what fresh makes where there is none.
 func (d *Data) load(file string, fresh func() (string, error)) (string, error) {
 	d.mu.Lock()

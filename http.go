@@ -25,7 +25,9 @@ func (n *Node) handler() (http.Handler, error) {
 	inner.Handle("GET /parley.js", n.clientFile(files))
 	inner.Handle("GET /parley.d.ts", n.clientFile(files))
 	inner.Handle(admin.Path, n.admin)
-	if n.cfg.Site != nil {
+	if n.cfg.Site == nil {
+		inner.Handle("GET /{$}", http.RedirectHandler(admin.Path, http.StatusSeeOther))
+	} else {
 		pages, err := n.cfg.Site.Handler(n.cfg.HTTP, n.cfg.Files)
 		if err != nil {
 			return nil, err
@@ -34,8 +36,8 @@ func (n *Node) handler() (http.Handler, error) {
 	}
 	outer := http.NewServeMux()
 	outer.Handle("/ws", n.gateway) // asks the policy itself, before the upgrade
-	outer.HandleFunc("GET /health", n.admin.Health)
-	outer.HandleFunc("GET /ready", n.admin.Ready)
+	outer.HandleFunc("/health", n.admin.Health)
+	outer.HandleFunc("/ready", n.admin.Ready)
 	outer.Handle("/", n.access.Wrap(inner))
 	return outer, nil
 }

@@ -10,6 +10,7 @@ import (
 	libpeer "github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/parley-p2p/parley/discover"
 	"github.com/parley-p2p/parley/gateway"
@@ -26,6 +27,7 @@ import (
 func (c Config) hostConfig() (host.Config, error) {
 	out := host.Config{
 		Listen:       c.P2P.Listen,
+		NoNAT:        loopbackOnly(c.P2P.Listen),
 		Relays:       c.P2P.Relays,
 		RelayProfile: c.Relay.Profile,
 		MaxPages:     c.Limits.Sessions,
@@ -43,6 +45,18 @@ func (c Config) hostConfig() (host.Config, error) {
 		out.RelayAllow = append(out.RelayAllow, id)
 	}
 	return out, nil
+}
+
+// loopbackOnly reports whether a node listens on this machine alone: then it has
+// no use for port mapping and hole punching.
+func loopbackOnly(listen []string) bool {
+	for _, text := range listen {
+		a, err := ma.NewMultiaddr(text)
+		if err != nil || !manet.IsIPLoopback(a) {
+			return false
+		}
+	}
+	return len(listen) > 0
 }
 
 func (c Config) discoverConfig(n *Node) discover.Config {

@@ -103,7 +103,7 @@ func TestPanels(t *testing.T) {
 	a.Add(PeersPanel(func() []Peer { return []Peer{{ID: "b"}, {ID: "a", Path: "relay", RTT: 5 * time.Millisecond}} }))
 	a.Add(TopicsPanel(func() []Topic { return nil }))
 	a.Add(ConversationsPanel(func() []Conversation {
-		return []Conversation{{To: "x", Oldest: time.Second}, {To: "y", Oldest: time.Minute}}
+		return []Conversation{{From: "x", Queued: 1}, {From: "y", Queued: 2}}
 	}))
 	a.Add(LimitsPanel(func() []Limit {
 		return []Limit{{Name: "calm", Current: 1, Max: 4}, {Name: "full", Unit: Bytes, Current: 3 << 20, Max: 4 << 20}, {Name: "unknown", Current: math.NaN(), Max: 4}}
@@ -118,7 +118,7 @@ func TestPanels(t *testing.T) {
 		{"sessions", 2, "busy"},
 		{"peers", 2, "a"},
 		{"topics", 0, nil},
-		{"conversations", 2, ""},
+		{"conversations", 2, "y"},
 		{"limits", 3, "full"},
 		{"drops", 1, "publication"},
 		{"addresses", 2, "pages"},

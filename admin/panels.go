@@ -19,7 +19,6 @@ type Session struct {
 	Topics    int
 	Pending   int   // requests and sends without an answer
 	Queued    int64 // bytes that wait for the page
-	Dropped   uint64
 }
 
 // SessionsPanel shows the pages that are connected, those with most waiting
@@ -39,14 +38,13 @@ func SessionsPanel(list func() []Session) Panel {
 			{"topics", Count},
 			{"pending", Count},
 			{"queued", Bytes},
-			{"dropped", Count},
 		}}
 		for _, s := range all {
 			socket := "connected"
 			if !s.Connected {
 				socket = "away"
 			}
-			t.Rows = append(t.Rows, []any{s.ID, s.Peer, s.Version, s.Origin, socket, s.Since, s.Protocols, s.Topics, s.Pending, s.Queued, s.Dropped})
+			t.Rows = append(t.Rows, []any{s.ID, s.Peer, s.Version, s.Origin, socket, s.Since, s.Protocols, s.Topics, s.Pending, s.Queued})
 		}
 		return Section{Table: t}
 	}}
@@ -54,15 +52,13 @@ func SessionsPanel(list func() []Session) Panel {
 
 // Peer is another peer that this node is, or wants to be, connected to.
 type Peer struct {
-	ID       string
-	Path     string // as pages see it: direct, punch, relay, star, local, none
-	Address  string
-	RTT      time.Duration // 0: not known
-	Agent    string        // what it says it runs
-	Streams  int
-	Sent     uint64 // bytes
-	Received uint64
-	Error    string // why there is no path
+	ID      string
+	Path    string // as pages see it: direct, punch, relay, star, local, none
+	Address string
+	RTT     time.Duration // 0: not known
+	Agent   string        // what it says it runs
+	Streams int
+	Error   string // why there is no path
 }
 
 // PeersPanel shows who is reached, and how.
@@ -77,8 +73,6 @@ func PeersPanel(list func() []Peer) Panel {
 			{"address", Name},
 			{"agent", ""},
 			{"streams", Count},
-			{"sent", Traffic},
-			{"received", Traffic},
 			{"why not", ""},
 		}}
 		for _, p := range all {
@@ -86,7 +80,7 @@ func PeersPanel(list func() []Peer) Panel {
 			if p.RTT > 0 {
 				rtt = p.RTT
 			}
-			t.Rows = append(t.Rows, []any{p.ID, p.Path, rtt, p.Address, p.Agent, p.Streams, p.Sent, p.Received, p.Error})
+			t.Rows = append(t.Rows, []any{p.ID, p.Path, rtt, p.Address, p.Agent, p.Streams, p.Error})
 		}
 		return Section{Table: t}
 	}}
@@ -94,26 +88,22 @@ func PeersPanel(list func() []Peer) Panel {
 
 // Topic is a topic that pages of this node are in.
 type Topic struct {
-	Name      string
-	Members   int // all that are known, own pages too
-	Local     int // of them on this node
-	Mesh      int // peers that publications go to directly
-	Published uint64
-	Received  uint64
-	Kept      int // publications that wait for a first member
-	Dropped   uint64
+	Name   string
+	Local  int // peers of this node in it
+	Nodes  int // other nodes in it
+	Coming int // other nodes in it that publications can't reach yet
 }
 
 // TopicsPanel shows the topics.
 func TopicsPanel(list func() []Topic) Panel {
-	return Panel{ID: "topics", Title: "Topics", Help: "Kept are publications that wait for somebody to join.", Show: func() Section {
+	return Panel{ID: "topics", Title: "Topics", Help: "Who is in them: pages of this node, and other nodes.", Show: func() Section {
 		all := list()
 		slices.SortStableFunc(all, func(a, b Topic) int { return cmp.Compare(a.Name, b.Name) })
 		t := &Table{Empty: "No page is in a topic.", Columns: []Column{
-			{"topic", ""}, {"members", Count}, {"here", Count}, {"mesh", Count}, {"published", Total}, {"received", Total}, {"kept", Count}, {"dropped", Count},
+			{"topic", ""}, {"pages here", Count}, {"other nodes", Count}, {"not reached yet", Count},
 		}}
 		for _, x := range all {
-			t.Rows = append(t.Rows, []any{x.Name, x.Members, x.Local, x.Mesh, x.Published, x.Received, x.Kept, x.Dropped})
+			t.Rows = append(t.Rows, []any{x.Name, x.Local, x.Nodes, x.Coming})
 		}
 		return Section{Table: t}
 	}}
@@ -125,33 +115,23 @@ type Conversation struct {
 	To       string
 	Protocol string
 	Path     string
-	Queued   int64 // bytes not yet on the way
-	Unacked  int   // messages on the way
-	Sent     uint64
-	Settled  uint64
-	Resent   uint64
-	Oldest   time.Duration // how long the first of them has been waiting
+	Queued   int64 // unsettled bytes
+	Waiting  int   // messages not yet on the way
+	OnTheWay int   // messages on the way and not settled
+	Error    string
 }
 
-// ConversationsPanel shows who talks to whom, those that wait longest first.
+// ConversationsPanel shows who talks to whom, those with most waiting first.
 func ConversationsPanel(list func() []Conversation) Panel {
 	return Panel{ID: "conversations", Title: "Conversations", Help: "One for each (peer, protocol) that a page sends to.", Show: func() Section {
 		all := list()
-		slices.SortStableFunc(all, func(a, b Conversation) int { return cmp.Compare(b.Oldest, a.Oldest) })
-		t := &Table{Empty: "No page has sent anything.", Columns: []Column{
-			{"from", Name},
-			{"to", Name},
-			{"protocol", Name},
-			{"path", State},
-			{"queued", Bytes},
-			{"on the way", Count},
-			{"oldest", Seconds},
-			{"sent", Total},
-			{"settled", Total},
-			{"sent again", Count},
+		slices.SortStableFunc(all, func(a, b Conversation) int { return cmp.Compare(b.Queued, a.Queued) })
+		t := &Table{Empty: "No page is sending.", Columns: []Column{
+			{"from", Name}, {"to", Name}, {"protocol", Name}, {"path", State}, {"unsettled", Bytes}, {"waiting", Count},
+			{"on the way", Count}, {"why not", ""},
 		}}
 		for _, c := range all {
-			t.Rows = append(t.Rows, []any{c.From, c.To, c.Protocol, c.Path, c.Queued, c.Unacked, c.Oldest, c.Sent, c.Settled, c.Resent})
+			t.Rows = append(t.Rows, []any{c.From, c.To, c.Protocol, c.Path, c.Queued, c.Waiting, c.OnTheWay, c.Error})
 		}
 		return Section{Table: t}
 	}}

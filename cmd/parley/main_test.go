@@ -36,7 +36,10 @@ func try(t *testing.T, env []string, args ...string) (cfg *parley.Config, code i
 		start: func(c parley.Config) (node, error) {
 			cfg = &c
 			return fakeNode{func(context.Context) error {
-				c.Ready(parley.Started{URL: "http://localhost:1/", LaunchURL: "http://localhost:1/_parley/launch?token=x", Listening: []string{"127.0.0.1:1", "[::1]:1"}, Data: "/data"})
+				c.Ready(parley.Started{URL: "http://localhost:1/", LaunchURL: "http://localhost:1/_parley/launch?token=x", Listening: []string{
+					"127.0.0.1:1", "[::1]:1", "/ip4/192.0.2.2/tcp/5/p2p/12D3", "/ip4/192.0.2.2/udp/6/quic-v1/webtransport/certhash/uEi/p2p/12D3",
+					"/ip6/fd00::2/udp/7/quic-v1/p2p/12D3", "/ip6/fd00::2/tcp/8/ws/p2p/12D3",
+				}, Data: "/data"})
 				return nil
 			}}, nil
 		},
@@ -152,7 +155,8 @@ func TestG_S2_SaysWhatItListensOn(t *testing.T) {
 	if code != exitOK {
 		t.Fatal(errOut)
 	}
-	for _, part := range []string{"127.0.0.1:1", "[::1]:1", "http://localhost:1/_parley/launch?token=x", "http://localhost:1/_parley/\n", "/data", filepath.Base(dir), "--linger"} {
+	for _, part := range []string{
+		"127.0.0.1:1, [::1]:1\n", "192.0.2.2: tcp/5, udp/6/webtransport\n", "fd00::2: udp/7/quic-v1, tcp/8/ws\n", "http://localhost:1/_parley/launch?token=x", "http://localhost:1/_parley/\n", "/data", filepath.Base(dir), "--linger"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("no %q in\n%s", part, out)
 		}

@@ -178,10 +178,12 @@ func greeting(cfg parley.Config, s parley.Started) string {
 	line("open", s.LaunchURL)
 	line("status", statusURL(s.URL))
 	line("peer", s.Peer.String())
-	for i, addr := range s.Listening {
+	pages, peers := addresses(s.Listening)
+	line("listens on", strings.Join(pages, ", "))
+	for i, addr := range peers {
 		what := ""
 		if i == 0 {
-			what = "listens on"
+			what = "for peers"
 		}
 		line(what, addr)
 	}
@@ -194,6 +196,38 @@ func greeting(cfg parley.Config, s parley.Started) string {
 		fmt.Fprintf(&b, "\nIt ends %s after the last page was closed, or with Ctrl-C.\n", cfg.Behavior.AutoExitTimeout)
 	}
 	return b.String()
+}
+
+// addresses says what is listened on in few lines: first those for pages, then
+// those for peers, one line an address of this machine. The dashboard has them
+// whole.
+func addresses(listening []string) (pages, peers []string) {
+	ways := map[string][]string{}
+	var order []string
+	for _, addr := range listening {
+		part := strings.Split(addr, "/")
+		if part[0] != "" || len(part) < 5 { // no multiaddr: /ip4/1.2.3.4/tcp/80/…
+			pages = append(pages, addr)
+			continue
+		}
+		way := part[3] + "/" + part[4]
+		for i, p := range part[5:] {
+			if p == "certhash" || p == "p2p" {
+				break
+			}
+			if p != "quic-v1" || i+6 >= len(part) || part[i+6] != "webtransport" {
+				way += "/" + p
+			}
+		}
+		if ways[part[2]] == nil {
+			order = append(order, part[2])
+		}
+		ways[part[2]] = append(ways[part[2]], way)
+	}
+	for _, ip := range order {
+		peers = append(peers, ip+": "+strings.Join(ways[ip], ", "))
+	}
+	return pages, peers
 }
 
 func statusURL(url string) string {
