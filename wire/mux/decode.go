@@ -71,8 +71,10 @@ func (d *decoder) body(m *Message) {
 		m.Terms = Terms{ExpireMs: s.ExpireMs(), MaxCircuits: s.MaxCircuits(), MaxBytes: s.MaxBytes(), MaxMs: s.MaxMs()}
 	case Hello:
 		s := muxcap.MsgHello(d.s)
-		m.Hello = Parameters{Features: s.Features(), InitialWindow: s.InitialWindow(),
-			MaxContent: s.MaxContent(), MaxChannels: s.MaxChannels(), Nonce: d.data(0)}
+		m.Hello = Parameters{
+			Features: s.Features(), InitialWindow: s.InitialWindow(),
+			MaxContent: s.MaxContent(), MaxChannels: s.MaxChannels(), Nonce: d.data(0),
+		}
 	}
 }
 

@@ -43,8 +43,7 @@ func Append(dst []byte, m *Message) []byte {
 // message in encoding e.
 func AppendRecord(dst []byte, e wire.Encoding, m *Message) []byte {
 	if e == wire.Unpacked && m.Kind == Content {
-		dst = wire.AppendSize(dst, ContentSize(len(m.Content)))
-		return appendContent(dst, m.Channel, m.Content)
+		return AppendContentRecord(dst, m.Channel, m.Content)
 	}
 	const gap = 3 // the longest length
 	start := len(dst)
@@ -55,6 +54,28 @@ func AppendRecord(dst []byte, e wire.Encoding, m *Message) []byte {
 	}
 	dst = wire.AppendSize(dst[:start], len(body))
 	return append(dst, body...) // body lies behind or elsewhere, never before
+}
+
+// AppendContentRecord is AppendRecord for an unpacked Content.
+func AppendContentRecord(dst []byte, channel uint32, content []byte) []byte {
+	dst = wire.AppendSize(dst, ContentSize(len(content)))
+	return appendContent(dst, channel, content)
+}
+
+// ContentRecordSize is the number of bytes AppendContentRecord appends for a
+// content of n bytes.
+func ContentRecordSize(n int) int {
+	size := ContentSize(n)
+	return wire.SizeLen(size) + size
+}
+
+// Readdress gives the record of an unpacked Content in its usual layout another
+// channel.
+func Readdress(record []byte, channel uint32) {
+	_, taken, err := wire.ParseSize(record)
+	if err == nil && len(record) >= taken+contentHead {
+		binary.LittleEndian.PutUint32(record[taken+32:], channel)
+	}
 }
 
 // ContentSize is the size in bytes of an unpacked Content message of n bytes.

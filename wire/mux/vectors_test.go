@@ -115,23 +115,41 @@ func TestAdditions(t *testing.T) {
 		m                Message
 		unpacked, packed string
 	}{
-		{"window", Message{Kind: Window, Channel: 1, Window: 131072},
+		{
+			"window",
+			Message{Kind: Window, Channel: 1, Window: 131072},
 			"000000000500000000000000010001000600000000000000000000000100010001000000000002000000000000000000",
-			"100550010101065001014101020000"},
-		{"terms", Message{Kind: RelayTerms, Terms: Terms{ExpireMs: 3600000, MaxCircuits: 16, MaxBytes: 131072, MaxMs: 120000}},
+			"100550010101065001014101020000",
+		},
+		{
+			"terms",
+			Message{Kind: RelayTerms, Terms: Terms{ExpireMs: 3600000, MaxCircuits: 16, MaxBytes: 131072, MaxMs: 120000}},
 			"000000000700000000000000010001000700000000000000000000000400000080ee36000000000010000000000000000000020000000000c0d4010000000000",
-			"1007500101010710040780ee360110040207c0d401"},
-		{"hello", Message{Kind: Hello, Hello: Parameters{Nonce: bytes.Repeat([]byte{0xa1}, 32), Features: 3, InitialWindow: 262144, MaxContent: 65536, MaxChannels: 1024}},
-			"000000000b0000000000000001000100080000000000000000000000030001000300000000000000000004000000010000040000000000000100000002010000" + strings.Repeat("a1", 32), ""},
-		{"limit", Message{Kind: Error, Channel: 9, Code: Limit},
+			"1007500101010710040780ee360110040207c0d401",
+		},
+		{
+			"hello",
+			Message{Kind: Hello, Hello: Parameters{Nonce: bytes.Repeat([]byte{0xa1}, 32), Features: 3, InitialWindow: 262144, MaxContent: 65536, MaxChannels: 1024}},
+			"000000000b0000000000000001000100080000000000000000000000030001000300000000000000000004000000010000040000000000000100000002010000" + strings.Repeat("a1", 32), "",
+		},
+		{
+			"limit",
+			Message{Kind: Error, Channel: 9, Code: Limit},
 			"000000000500000000000000010001000000000000000000000000000100010009000000050000000000000000000000",
-			"100550010100005001011109050000"},
-		{"refused", Message{Kind: Error, Channel: WholeConnection, Code: RelayRefused},
+			"100550010100005001011109050000",
+		},
+		{
+			"refused",
+			Message{Kind: Error, Channel: WholeConnection, Code: RelayRefused},
 			"0000000005000000000000000100010000000000000000000000000001000100ffffffff060000000000000000000000",
-			"100550010100005001011fffffffff060000"},
-		{"create", Message{Kind: Create, Channel: 1, SpaceHash: []byte("space"), To: []byte("bob"), From: []byte("alice"), Proof: []byte("proof"), Window: 32768, Hops: 1},
+			"100550010100005001011fffffffff060000",
+		},
+		{
+			"create",
+			Message{Kind: Create, Channel: 1, SpaceHash: []byte("space"), To: []byte("bob"), From: []byte("alice"), Proof: []byte("proof"), Window: 32768, Hops: 1},
 			"000000000d000000000000000100010001000000000000000000000002000400010000000080000001000000000000000d0000002a0000000d0000001a0000000d0000002a0000000d0000002a0000007370616365000000626f620000000000616c69636500000070726f6f66000000",
-			"100d50010101015002042101800101110d2a110d1a110d2a110d2a1f737061636507626f621f616c6963651f70726f6f66"},
+			"100d50010101015002042101800101110d2a110d1a110d2a110d2a1f737061636507626f621f616c6963651f70726f6f66",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

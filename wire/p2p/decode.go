@@ -80,23 +80,31 @@ func (d *decoder) reconcile(k Kind) Message {
 	switch k {
 	case KindRecRoot:
 		s := p2pcap.MsgRecRoot(d.s)
-		return &RecRoot{Round: s.Round(), State: s.State(), RootLo: s.RootLo(), RootHi: s.RootHi(), Count: s.Count(),
-			Salt: d.data(0), Pieces: d.pieces(1)}
+		return &RecRoot{
+			Round: s.Round(), State: s.State(), RootLo: s.RootLo(), RootHi: s.RootHi(), Count: s.Count(),
+			Salt: d.data(0), Pieces: d.pieces(1),
+		}
 	case KindRecSketch:
 		s := p2pcap.MsgRecSketch(d.s)
-		return &RecSketch{Round: s.Round(), Hour: s.Hour(), First: s.First(), Count: s.Count(),
-			RootLo: s.RootLo(), RootHi: s.RootHi(), Cells: d.data(0)}
+		return &RecSketch{
+			Round: s.Round(), Hour: s.Hour(), First: s.First(), Count: s.Count(),
+			RootLo: s.RootLo(), RootHi: s.RootHi(), Cells: d.data(0),
+		}
 	case KindRecWant:
 		s := p2pcap.MsgRecWant(d.s)
-		return &RecWant{Round: s.Round(), CellsTo: s.CellsTo(), Want: d.data(0), Have: d.data(1), List: d.data(2),
-			ListArc: d.arc(3), Bits: d.data(4), ListAfter: d.data(5), ListMore: s.ListMore()}
+		return &RecWant{
+			Round: s.Round(), CellsTo: s.CellsTo(), Want: d.data(0), Have: d.data(1), List: d.data(2),
+			ListArc: d.arc(3), Bits: d.data(4), ListAfter: d.data(5), ListMore: s.ListMore(),
+		}
 	case KindRecBusy:
 		s := p2pcap.MsgRecBusy(d.s)
 		return &RecBusy{Round: s.Round(), RetryMs: s.RetryMs(), Reason: s.Reason()}
 	case KindRecBookmark:
 		s := p2pcap.MsgRecBookmark(d.s)
-		return &RecBookmark{Round: s.Round(), Reply: s.Reply(), Epoch: s.Epoch(), From: s.From(), Next: s.Next(),
-			AckEpoch: s.AckEpoch(), AckNext: s.AckNext(), Hashes: d.data(0)}
+		return &RecBookmark{
+			Round: s.Round(), Reply: s.Reply(), Epoch: s.Epoch(), From: s.From(), Next: s.Next(),
+			AckEpoch: s.AckEpoch(), AckNext: s.AckNext(), Hashes: d.data(0),
+		}
 	}
 	return nil
 }

@@ -77,8 +77,10 @@ func TestMeaning(t *testing.T) {
 		"p2p/error":             &Error{Text: "no"},
 		"p2p/handshake-full":    &Handshake{StoreRadius: 0x80000001, QueryRadius: 0x80000001},
 		"p2p/handshake-quarter": &Handshake{StoreRadius: 0x20000000, QueryRadius: 0x80000001},
-		"p2p/gsp-arc-request-empty": &GspArc{Arc: &Arc{0xffffff00, 0x100}, Time: number(0), Count: number(0),
-			Hashes: []Group{}},
+		"p2p/gsp-arc-request-empty": &GspArc{
+			Arc: &Arc{0xffffff00, 0x100}, Time: number(0), Count: number(0),
+			Hashes: []Group{},
+		},
 		"p2p/gsp-arc-request-null-constraints": &GspArc{Hashes: []Group{{Entry: []byte("e"), Items: [][]byte{bytes.Repeat([]byte{0x11}, 32)}}}},
 		"p2p/gsp-aspect-broadcast-empty":       &AspectData{Broadcast: true, Records: []Group{}},
 		"p2p/gsp-aspect-broadcast":             &AspectData{Broadcast: true, Records: []Group{{Entry: entry, Items: [][]byte{[]byte("hello-1")}}}},
@@ -121,10 +123,14 @@ func TestAdditions(t *testing.T) {
 		name, want string
 		m          Message
 	}{
-		{"root ask", "00000000060000000000000001000100 0d00000000000000 0000000003000000 0100000000000000" + root,
-			&RecRoot{Round: 1, RootLo: lo, RootHi: hi}},
-		{"root same", "00000000040000000000000001000100 0d00000000000000 0000000001000000 0100000001000000",
-			&RecRoot{Round: 1, State: 1}},
+		{
+			"root ask", "00000000060000000000000001000100 0d00000000000000 0000000003000000 0100000000000000" + root,
+			&RecRoot{Round: 1, RootLo: lo, RootHi: hi},
+		},
+		{
+			"root same", "00000000040000000000000001000100 0d00000000000000 0000000001000000 0100000001000000",
+			&RecRoot{Round: 1, State: 1},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -129,9 +129,11 @@ func (r source) text() string {
 
 // textOf writes m as the capnp tool reads it.
 func textOf(m Message) string {
-	names := [...]string{"msgError", "msgHandshake", "msgGspArcRequest", "msgGspArcResponse", "msgGspAspectDataRequest",
+	names := [...]string{
+		"msgError", "msgHandshake", "msgGspArcRequest", "msgGspArcResponse", "msgGspAspectDataRequest",
 		"msgGspAspectDataResponse", "msgGspAspectBroadcast", "msgDirectRequest", "msgDirectResponse", "msgQueryRequest",
-		"msgQueryResponse", "msgPing", "msgPong", "msgRecRoot", "msgRecSketch", "msgRecWant", "msgRecBusy", "msgRecBookmark"}
+		"msgQueryResponse", "msgPing", "msgPong", "msgRecRoot", "msgRecSketch", "msgRecWant", "msgRecBusy", "msgRecBookmark",
+	}
 	f := fields{}
 	switch m := m.(type) {
 	case *Error:

@@ -151,8 +151,10 @@ func NewTool(t testing.TB, schema, root string) *Tool {
 		t.Fatal("find the schema library: ", err)
 	}
 	_, self, _, _ := runtime.Caller(0)
-	return &Tool{t: t, std: filepath.Join(strings.TrimSpace(string(dir)), "std"),
-		schema: filepath.Join(filepath.Dir(self), "..", schema), root: root}
+	return &Tool{
+		t: t, std: filepath.Join(strings.TrimSpace(string(dir)), "std"),
+		schema: filepath.Join(filepath.Dir(self), "..", schema), root: root,
+	}
 }
 
 // Convert runs a conversion such as "text:binary".

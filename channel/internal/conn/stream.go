@@ -1,0 +1,378 @@
+package conn
+
+import (
+	"context"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/parley-p2p/parley/wire"
+	"github.com/parley-p2p/parley/wire/mux"
+)
+
+// Stream is one end of a channel on a connection. Its methods may be called by
+// any goroutine; concurrent reads are served one after the other.
+type Stream struct {
+	// static after it was opened or accepted
+	c      *Conn
+	id     uint32
+	own    bool // this end created it
+	system bool
+	hops   uint8
+	sink   Sink // set where a relay bridges it
+	user   any  // the handler's
+
+	// guarded by c.mu
+	state      state
+	reading    bool // a reader copies out of part
+	inReady    bool
+	inGrant    bool
+	closing    bool // this end is done; close is to be sent once tx is empty
+	created    bool // the create has left
+	sawContent bool
+	next       *Stream // in readyQueue
+	credit     int64   // what may be sent
+	maxContent int     // largest content that may be sent
+	peerCredit int64   // what the peer may still send
+	window     int64   // what peerCredit, unread and read-but-not-granted sum up to
+	unread     int64   // cost received and not read
+	grant      int64   // credit waiting to be granted
+	tx, rx     fifo
+	part       []byte // rest of a large content that Read is in
+	partBuf    []byte // the buffer part lies in
+	partCost   int64
+	offset     int // bytes of the oldest small item that Read took
+	proof      []byte
+	readers    line
+	writers    line
+	deadline   time.Time
+	started    time.Time // when it was opened, accepted, or last granted
+	err        *Error    // why it ended; nil and state ended: an orderly close
+	done       chan struct{}
+	create     *mux.Message // waiting in Conn.opening; nil while it is being signed
+}
+
+type state uint8
+
+const (
+	opening state = iota // created by this end, not accepted yet
+	open
+	ended // closed, refused or failed; what was received can still be read
+)
+
+// ID is the channel's number on its connection.
+func (s *Stream) ID() uint32 { return s.id }
+
+// Conn is the connection the channel is on.
+func (s *Stream) Conn() *Conn { return s.c }
+
+// Own reports whether this end created the channel.
+func (s *Stream) Own() bool { return s.own }
+
+// User is what the handler gave with it.
+func (s *Stream) User() any { return s.user }
+
+// MaxContent is the largest content Send takes, in bytes.
+func (s *Stream) MaxContent() int {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.maxContent
+}
+
+// Send queues one content and returns when credit took it. Errors: TooLarge,
+// the channel's own, the context's, os.ErrDeadlineExceeded.
+func (s *Stream) Send(ctx context.Context, p []byte) error {
+	c := s.c
+	unpacked := c.cfg.Encoding == wire.Unpacked
+	size := mux.ContentRecordSize(len(p))
+	var rec []byte
+	if !unpacked {
+		rec = mux.AppendRecord(nil, wire.Packed, &mux.Message{Kind: mux.Content, Channel: s.id, Content: p})
+	} else if size > smallItem {
+		rec = mux.AppendContentRecord(c.cfg.Buffers.get(size)[:0], s.id, p)
+	}
+	c.mu.Lock()
+	if err := s.waitToSend(ctx, len(p)); err != nil {
+		c.mu.Unlock()
+		c.cfg.Buffers.put(rec)
+		return err
+	}
+	if rec != nil {
+		s.tx.push(c.cfg.Buffers, rec)
+	} else {
+		mux.AppendContentRecord(s.tx.reserve(c.cfg.Buffers, size)[:0], s.id, p)
+	}
+	s.countOut(len(p))
+	c.makeReady(s)
+	c.mu.Unlock()
+	c.signal()
+	return nil
+}
+
+// waitToSend waits until a content of n bytes may be queued and takes its
+// credit. It is called and returns with the lock held.
+func (s *Stream) waitToSend(ctx context.Context, n int) error {
+	if n > s.maxContent {
+		return &Error{Code: TooLarge, Text: "content of " + strconv.Itoa(n) + " bytes, limit " + strconv.Itoa(s.maxContent)}
+	}
+	need := cost(n)
+	var since time.Time
+	for {
+		if err := s.sendErr(); err != nil {
+			return err
+		}
+		if s.credit >= need && s.tx.bytes < sendQueue {
+			s.credit -= need
+			if !since.IsZero() {
+				s.c.cfg.Metrics.StallNanos.Add(int64(time.Since(since)))
+			}
+			return nil
+		}
+		if since.IsZero() {
+			since = time.Now()
+		}
+		if err := s.wait(ctx, &s.writers); err != nil {
+			return err
+		}
+	}
+}
+
+// sendErr is why nothing can be sent.
+func (s *Stream) sendErr() error {
+	switch {
+	case s.closing:
+		return errClosed
+	case s.state != ended:
+		return nil
+	case s.err != nil:
+		return s.err
+	}
+	return errPeerClosed
+}
+
+// Write sends p in contents of any size. It returns how much credit took.
+func (s *Stream) Write(p []byte) (n int, err error) {
+	piece := max(s.MaxContent(), 1)
+	for n < len(p) {
+		part := p[n:min(n+piece, len(p))]
+		if err := s.Send(context.Background(), part); err != nil {
+			return n, err
+		}
+		n += len(part)
+	}
+	return n, nil
+}
+
+// Receive waits for the next content, which is the caller's. It returns io.EOF
+// after the other end's close, or the channel's error once everything received
+// before it was read.
+func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := s.waitToRead(ctx); err != nil {
+		return nil, err
+	}
+	if s.part != nil { // Read began it
+		rest := s.part
+		s.partDone(false)
+		return rest, nil
+	}
+	item, large := s.rx.peek()
+	n := len(item)
+	if !large {
+		item = append([]byte{}, item[s.offset:]...)
+		s.offset = 0
+	}
+	s.rx.drop(c.cfg.Buffers)
+	s.consumed(cost(n))
+	return item[:len(item):len(item)], nil
+}
+
+// Read is stream mode: contents follow each other without borders.
+func (s *Stream) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		if err := s.waitToRead(context.Background()); err != nil {
+			return 0, err
+		}
+		if n := s.readNow(p); n > 0 {
+			return n, nil
+		} // contents of no bytes were skipped
+	}
+}
+
+// readNow copies what is there. A large content is copied without the lock.
+func (s *Stream) readNow(p []byte) (n int) {
+	c := s.c
+	for n < len(p) && s.part == nil && s.rx.len > 0 {
+		item, large := s.rx.peek()
+		if large {
+			s.part, s.partBuf, s.partCost = item, item, cost(len(item))
+			s.rx.drop(c.cfg.Buffers)
+			break
+		}
+		k := copy(p[n:], item[s.offset:])
+		n += k
+		if s.offset += k; s.offset == len(item) {
+			s.offset = 0
+			size := cost(len(item))
+			s.rx.drop(c.cfg.Buffers)
+			s.consumed(size)
+		}
+	}
+	if n == len(p) || s.part == nil {
+		return n
+	}
+	part := s.part
+	s.reading = true
+	c.mu.Unlock()
+	k := copy(p[n:], part)
+	c.mu.Lock()
+	s.reading = false
+	if s.part = part[k:]; len(s.part) == 0 {
+		s.partDone(true)
+	}
+	s.readers.wake()
+	return n + k
+}
+
+func (s *Stream) partDone(recycle bool) {
+	if recycle {
+		s.c.cfg.Buffers.put(s.partBuf)
+	}
+	s.part, s.partBuf = nil, nil
+	s.consumed(s.partCost)
+}
+
+// waitToRead waits until there is something to read. It is called and returns
+// with the lock held.
+func (s *Stream) waitToRead(ctx context.Context) error {
+	for {
+		if !s.reading {
+			if s.closing || s.err == errClosed {
+				return errClosed
+			}
+			if s.part != nil || s.rx.len > 0 {
+				return nil
+			}
+			if s.state == ended {
+				if s.err != nil {
+					return s.err
+				}
+				return io.EOF
+			}
+		}
+		if err := s.wait(ctx, &s.readers); err != nil {
+			return err
+		}
+	}
+}
+
+// Close ends both directions: contents sent before are delivered first, what
+// was not read is dropped.
+func (s *Stream) Close() error {
+	c := s.c
+	c.mu.Lock()
+	if s.closing {
+		c.mu.Unlock()
+		return nil
+	}
+	s.closing = true
+	s.dropUnread()
+	s.readers.wakeAll()
+	s.writers.wakeAll()
+	if s.state != ended {
+		c.makeReady(s)
+	}
+	c.mu.Unlock()
+	c.signal()
+	return nil
+}
+
+// CloseWithError ends the channel at both ends at once, with a reason.
+func (s *Stream) CloseWithError(code Code, text string) error {
+	c := s.c
+	c.mu.Lock()
+	if s.state != ended && !s.closing {
+		c.sendError(s.id, code, text)
+		c.endStream(s, &Error{Code: code, Text: text})
+		s.closing = true
+		s.dropUnread()
+	}
+	c.mu.Unlock()
+	c.signal()
+	return nil
+}
+
+// SetDeadline sets when reads and writes give up, those that wait now included.
+// The zero time means never.
+func (s *Stream) SetDeadline(t time.Time) error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.deadline = t
+	s.readers.wakeAll()
+	s.writers.wakeAll()
+	return nil
+}
+
+// Done is closed when the channel has ended.
+func (s *Stream) Done() <-chan struct{} {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.done == nil {
+		s.done = make(chan struct{})
+		if s.state == ended {
+			close(s.done)
+		}
+	}
+	return s.done
+}
+
+// Err is why the channel ended; nil while it is open and after an orderly close.
+func (s *Stream) Err() error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if s.err == nil {
+		return nil
+	}
+	return s.err
+}
+
+// wait waits in a line. It is called and returns with the lock held.
+func (s *Stream) wait(ctx context.Context, l *line) error {
+	var expired <-chan time.Time
+	if !s.deadline.IsZero() {
+		left := time.Until(s.deadline)
+		if left <= 0 {
+			return os.ErrDeadlineExceeded
+		}
+		t := time.NewTimer(left)
+		defer t.Stop()
+		expired = t.C
+	}
+	w := l.join()
+	s.c.mu.Unlock()
+	var err error
+	select {
+	case <-w:
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-expired:
+		err = os.ErrDeadlineExceeded
+	}
+	s.c.mu.Lock()
+	if err != nil {
+		l.leave(w)
+	}
+	return err
+}
+
+// cost is the credit a content of n bytes takes.
+func cost(n int) int64 { return int64(max(n, minCost)) }

@@ -1,0 +1,243 @@
+package channel
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/parley-p2p/parley/channel/internal/conn"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
+	"github.com/parley-p2p/parley/wire"
+	"github.com/parley-p2p/parley/wire/mux"
+)
+
+// Node holds a node's spaces, members and connections. New makes it, Run lives.
+// Join waits until Run has begun; once it has ended, everything fails with Closed.
+type Node struct {
+	// static after New
+	cfg     Config
+	limits  Limits
+	conns   conn.Limits
+	metrics conn.Metrics
+	buffers conn.Buffers
+	log     *slog.Logger
+	self    identity.AgentID // the node's own key as an agent
+	started chan struct{}    // closed when Run has begun
+
+	// guarded by mu
+	mu        sync.Mutex
+	ctx       context.Context // of Run; nil before
+	stopped   bool
+	spaces    map[SpaceHash]*space
+	hashes    map[[32]byte]target // what a spaceHash on the wire means
+	members   int
+	links     map[*link]struct{}
+	byPeer    map[identity.PeerID][]*link // oldest first
+	dialing   map[identity.PeerID]*dial
+	addresses map[string]int
+	refused   [2]int64 // connections refused: in all, by address
+	loop      *loop
+	wg        sync.WaitGroup
+}
+
+// target is a space, or a protocol in it.
+type target struct {
+	space    *space
+	protocol string // "" is the space's system channels
+}
+
+// New makes a node.
+func New(cfg Config) (*Node, error) {
+	if cfg.Network == nil {
+		return nil, identity.Errorf(identity.CodeInternal, "channel: no network")
+	}
+	n := &Node{
+		cfg: cfg, started: make(chan struct{}), limits: cfg.Limits.withDefaults(), conns: cfg.Limits.conn(), log: cfg.Logger,
+		spaces: make(map[SpaceHash]*space), hashes: make(map[[32]byte]target), links: make(map[*link]struct{}),
+		byPeer: make(map[identity.PeerID][]*link), dialing: make(map[identity.PeerID]*dial), addresses: make(map[string]int),
+	}
+	if n.log == nil {
+		n.log = slog.New(slog.DiscardHandler)
+	}
+	if self, err := identity.AgentOf(cfg.Network.Local()); err == nil {
+		n.self = self
+	}
+	return n, nil
+}
+
+// Run accepts connections until ctx ends, and returns when all of them and
+// everything else that the node started have ended.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	n.mu.Lock()
+	if n.ctx != nil || n.stopped {
+		n.mu.Unlock()
+		return errorf(Closed, "a channel node runs once")
+	}
+	n.ctx = ctx
+	close(n.started)
+	n.mu.Unlock()
+
+	remove := n.cfg.Network.Handle(Protocol, n.handler(wire.Unpacked))
+	removePacked := n.cfg.Network.Handle(ProtocolPacked, n.handler(wire.Packed))
+	<-ctx.Done()
+	remove()
+	removePacked()
+	n.stop()
+	n.wg.Wait()
+	return nil
+}
+
+// stop refuses what is new and ends what is there.
+func (n *Node) stop() {
+	n.mu.Lock()
+	n.stopped = true
+	var listeners []*listener
+	for _, s := range n.spaces {
+		for _, m := range s.members {
+			for _, l := range m.listeners {
+				listeners = append(listeners, l)
+			}
+		}
+	}
+	links := make([]*link, 0, len(n.links))
+	for l := range n.links {
+		links = append(links, l)
+	}
+	n.mu.Unlock()
+	for _, l := range listeners {
+		l.end(ErrClosed)
+	}
+	for _, l := range links {
+		l.conn.Close()
+	}
+}
+
+// start runs f in a goroutine that Run waits for. It reports false where the
+// node does not run.
+func (n *Node) start(f func(ctx context.Context)) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.ctx == nil || n.stopped {
+		return false
+	}
+	ctx := n.ctx
+	n.wg.Add(1)
+	go func() {
+		defer n.wg.Done()
+		f(ctx)
+	}()
+	return true
+}
+
+func (n *Node) handler(e wire.Encoding) network.Handler {
+	return func(ctx context.Context, s network.Stream) {
+		err := n.Serve(ctx, streamCarrier(s, e, false))
+		n.log.Debug("connection ended", "peer", s.Remote(), "reason", err)
+	}
+}
+
+func streamCarrier(s network.Stream, e wire.Encoding, dialer bool) Carrier {
+	return Carrier{Stream: s, Dialer: dialer, Format: e, Local: s.Local(), Remote: s.Remote(), Path: s.Path()}
+}
+
+// Serve makes a connection of a carrier and serves it until it ends or ctx does.
+// It closes the carrier. Errors: Limit, which refuses it before anything is
+// allocated, Closed, Lost.
+func (n *Node) Serve(ctx context.Context, c Carrier) error {
+	l, err := n.newLink(c)
+	if err != nil {
+		c.Stream.Close()
+		return err
+	}
+	return n.serve(ctx, l)
+}
+
+func (n *Node) serve(ctx context.Context, l *link) error {
+	err := l.conn.Run(ctx)
+	n.removeLink(l)
+	return err
+}
+
+// newLink registers a connection, which serve then has to run. It counts as one
+// of the goroutines that Run waits for.
+func (n *Node) newLink(c Carrier) (*link, error) {
+	if c.Path == "" {
+		c.Path = network.PathDirect
+	}
+	if c.Address == "" {
+		c.Address = c.Remote.String()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.ctx == nil || n.stopped:
+		return nil, ErrClosed
+	case len(n.links) >= n.limits.Connections:
+		n.refused[0]++
+		return nil, errorf(Limit, "too many connections")
+	case !c.Dialer && n.addresses[c.Address] >= n.limits.PerAddress:
+		n.refused[1]++
+		return nil, errorf(Limit, "too many connections from one address")
+	}
+	l := &link{node: n, remote: c.Remote, address: c.Address, path: c.Path, counted: !c.Dialer}
+	cfg := conn.Config{
+		Dialer: c.Dialer, Encoding: c.Format, Local: c.Local, Remote: c.Remote, Features: n.features(),
+		Limits: n.conns, Metrics: &n.metrics, Buffers: &n.buffers,
+	}
+	if _, err := rand.Read(cfg.Nonce[:]); err != nil {
+		return nil, fmt.Errorf("random nonce: %w", err)
+	}
+	l.conn = conn.New(c.Stream, cfg, l)
+	n.links[l] = struct{}{}
+	if l.counted {
+		n.addresses[l.address]++
+	}
+	if l.remote != "" {
+		n.byPeer[l.remote] = append(n.byPeer[l.remote], l)
+	}
+	n.wg.Add(1)
+	return l, nil
+}
+
+func (n *Node) removeLink(l *link) {
+	n.mu.Lock()
+	delete(n.links, l)
+	if l.counted {
+		if n.addresses[l.address]--; n.addresses[l.address] == 0 {
+			delete(n.addresses, l.address)
+		}
+	}
+	if rest := slices.DeleteFunc(n.byPeer[l.remote], func(o *link) bool { return o == l }); len(rest) > 0 {
+		n.byPeer[l.remote] = rest
+	} else {
+		delete(n.byPeer, l.remote)
+	}
+	n.mu.Unlock()
+	n.wg.Done()
+}
+
+func (n *Node) features() uint64 {
+	return mux.FeatureFlow | mux.FeatureProofs | mux.FeatureRelay
+}
+
+// Space gives the space of a name, 1 to 255 bytes of UTF-8. A bad name shows when
+// an agent joins.
+func (n *Node) Space(name string) Space {
+	return &spaceRef{node: n, name: name, hash: HashSpace(name)}
+}
+
+// running waits until Run has begun.
+func (n *Node) running(ctx context.Context) error {
+	select {
+	case <-n.started:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,254 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"net"
+	"unicode/utf8"
+
+	"github.com/parley-p2p/parley/channel/internal/conn"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
+	"github.com/parley-p2p/parley/wire"
+)
+
+// Open opens a channel to an agent of the space. It looks for it in this order:
+// on this node, proven on an open connection, where the Locator says, and as a
+// peer (docs/spec/channels.md §5).
+func (m *member) Open(ctx context.Context, to identity.AgentID, protocol string, opts ...OpenOption) (Channel, error) {
+	if protocol == "" || len(protocol) > MaxProtocol || !utf8.ValidString(protocol) {
+		return nil, errorf(BadSpace, "a protocol is 1 to 64 bytes of UTF-8")
+	}
+	ch, err := m.open(ctx, to, protocol, opts)
+	if err != nil {
+		return nil, err
+	}
+	return ch, nil
+}
+
+// open is Open; protocol "" opens the system channel.
+func (m *member) open(ctx context.Context, to identity.AgentID, protocol string, opts []OpenOption) (*channel, error) {
+	var o openOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	a := attempt{member: m, to: to, protocol: protocol, openOptions: o}
+	a.addr = address{space: m.space.hash, to: to, from: m.agent}
+	if protocol != "" {
+		a.addr.space = m.space.hash.App(protocol)
+	}
+	return a.run(ctx)
+}
+
+// attempt is one call of Open.
+type attempt struct {
+	openOptions
+	member   *member
+	to       identity.AgentID
+	protocol string
+	addr     address
+	last     error
+}
+
+func (a *attempt) run(ctx context.Context) (*channel, error) {
+	n := a.member.node
+	link, err := n.nearest(a.member, a.to)
+	if err != nil {
+		return nil, err
+	}
+	if link != nil {
+		if ch, done := a.try(ctx, link); done {
+			return ch, a.last
+		}
+	}
+	places, err := a.places(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		if ch, done := a.tryNode(ctx, p.Node); done {
+			return ch, a.last
+		}
+	}
+	if a.last == nil {
+		a.last = errorf(BadTo, "the agent can't be found")
+	}
+	return nil, a.last
+}
+
+// places lists where the agent may be, its own peer id last.
+func (a *attempt) places(ctx context.Context) ([]Location, error) {
+	n := a.member.node
+	var places []Location
+	if n.cfg.Locator != nil {
+		found, err := n.cfg.Locator.Locate(ctx, a.member.space.hash, a.to)
+		if err != nil && ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		places = append(places, found...)
+	}
+	if id, err := a.to.PeerID(); err == nil {
+		places = append(places, Location{Node: id})
+	}
+	return places, nil
+}
+
+// tryNode tries to open the channel on a connection to a node. It reports done
+// when no other place needs to be tried.
+func (a *attempt) tryNode(ctx context.Context, node identity.PeerID) (*channel, bool) {
+	n := a.member.node
+	if node == n.cfg.Network.Local() {
+		return nil, false
+	}
+	l, err := n.connect(ctx, node)
+	if err != nil {
+		a.fail(err)
+		return nil, ctx.Err() != nil
+	}
+	return a.try(ctx, l)
+}
+
+func (a *attempt) try(ctx context.Context, l *link) (*channel, bool) {
+	ch, err := a.openOn(ctx, l)
+	if err == nil {
+		a.last = nil
+		return ch, true
+	}
+	a.fail(err)
+	// Elsewhere it may be known, or the path may hold.
+	again := errors.Is(err, ErrNoAgent) || errors.Is(err, ErrNoSpace) || errors.Is(err, ErrLost) || errors.Is(err, net.ErrClosed)
+	return nil, !again || ctx.Err() != nil
+}
+
+// fail keeps the error that says most: what a node answered counts more than
+// that another could not be reached.
+func (a *attempt) fail(err error) {
+	var e *Error
+	if a.last == nil || errors.As(err, &e) && e.Remote {
+		a.last = err
+	}
+}
+
+// openOn opens the channel on a connection that leads to the agent's node.
+func (a *attempt) openOn(ctx context.Context, l *link) (*channel, error) {
+	ch := &channel{member: a.member, link: l, protocol: a.protocol, addr: a.addr, own: true}
+	o := conn.Opening{
+		SpaceHash: a.addr.space[:], To: a.addr.to[:], From: a.addr.from[:],
+		System: a.protocol == "", Window: a.window, User: ch,
+	}
+	o.Prove = func(id uint32) ([]byte, error) {
+		binding, ok := l.conn.Binding()
+		if !ok {
+			return nil, nil
+		}
+		if proof := a.member.key.Sign(a.addr.fromDigest(binding, id)); proof != nil {
+			return proof, nil
+		}
+		return nil, errorf(BadFrom, "the agent does not sign")
+	}
+	s, err := l.conn.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	ch.stream, ch.wireEnd = s, s
+	if a.optimistic {
+		return ch, nil
+	}
+	if err := s.WaitAccepted(ctx); err != nil {
+		return nil, err
+	}
+	return ch, nil
+}
+
+// nearest gives the best connection known already: the node's own, or the oldest
+// on which the agent has proved itself; nil where there is none.
+func (n *Node) nearest(m *member, to identity.AgentID) (*link, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.ctx == nil || n.stopped:
+		return nil, ErrClosed
+	case m.left:
+		return nil, errLeft()
+	case m.space.members[to] != nil:
+		return n.loopback()
+	}
+	for _, links := range n.byPeer {
+		for _, l := range links {
+			if _, ok := l.proven[to]; ok && l.conn.Err() == nil {
+				return l, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// dial is a connection that is being made; several callers may wait for it.
+type dial struct {
+	done chan struct{}
+	link *link
+	err  error
+}
+
+// connect gives the oldest live connection to a node, or makes one.
+func (n *Node) connect(ctx context.Context, node identity.PeerID) (*link, error) {
+	n.mu.Lock()
+	for _, l := range n.byPeer[node] {
+		if l.conn.Err() == nil {
+			n.mu.Unlock()
+			return l, nil
+		}
+	}
+	d := n.dialing[node]
+	if d == nil {
+		d = &dial{done: make(chan struct{})}
+		n.dialing[node] = d
+		n.mu.Unlock()
+		// The dial belongs to the node: who asked first may give up, others wait on.
+		if !n.start(func(run context.Context) { n.dial(run, node, d) }) {
+			n.mu.Lock()
+			delete(n.dialing, node)
+			n.mu.Unlock()
+			d.err = ErrClosed
+			close(d.done)
+		}
+	} else {
+		n.mu.Unlock()
+	}
+	select {
+	case <-d.done:
+		return d.link, d.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// dial makes a connection and then serves it.
+func (n *Node) dial(ctx context.Context, node identity.PeerID, d *dial) {
+	dialCtx, cancel := context.WithTimeout(ctx, conn.OpenTimeout)
+	s, err := n.cfg.Network.Open(dialCtx, node, Protocol, ProtocolPacked)
+	cancel()
+	var l *link
+	if err == nil {
+		l, err = n.newLink(streamCarrier(s, encodingOf(s.Protocol()), true))
+		if err != nil {
+			s.Reset()
+		}
+	}
+	n.mu.Lock()
+	delete(n.dialing, node)
+	n.mu.Unlock()
+	d.link, d.err = l, err
+	close(d.done)
+	if err == nil {
+		err = n.serve(ctx, l)
+		n.log.Debug("connection ended", "peer", node, "reason", err)
+	}
+}
+
+func encodingOf(p network.Protocol) wire.Encoding {
+	if p == ProtocolPacked {
+		return wire.Packed
+	}
+	return wire.Unpacked
+}
