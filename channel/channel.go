@@ -18,7 +18,7 @@ type wireEnd interface {
 	Send(ctx context.Context, msg []byte) error
 	Receive(ctx context.Context) ([]byte, error)
 	Close() error
-	CloseWithError(code ErrorCode, text string) error
+	Fail(code ErrorCode, text string)
 	SetDeadline(t time.Time) error
 	Done() <-chan struct{}
 	Err() error
@@ -48,6 +48,12 @@ func (ch *channel) remote() identity.AgentID {
 		return ch.addr.to
 	}
 	return ch.addr.from
+}
+
+// CloseWithError ends the channel at both ends.
+func (ch *channel) CloseWithError(code ErrorCode, text string) error {
+	ch.Fail(code, text)
+	return nil
 }
 
 // Info says what the channel is.

@@ -45,7 +45,7 @@ func TestOpenSendClose(t *testing.T) {
 		t.Fatal(err)
 	}
 	receive(t, far, "resigns")
-	if _, err := far.Receive(t.Context()); err != io.EOF {
+	if _, err := far.Receive(t.Context()); !errors.Is(err, io.EOF) {
 		t.Errorf("after the close: %v", err)
 	}
 	<-far.Done()

@@ -21,6 +21,7 @@ const (
 // Config is what a Node is made with. Zero values are the defaults.
 type Config struct {
 	Network network.Network // required
+	Key     identity.Agent  // the node's own key; needed to relay for others
 	Locator Locator         // nil: agents are dialled as peers
 	Limits  Limits
 

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"context"
 	"slices"
 
 	"github.com/parley-p2p/parley/channel/internal/conn"
@@ -21,8 +22,9 @@ type link struct {
 	counted bool // in Node.addresses
 
 	// guarded by Node.mu
-	proven map[identity.AgentID]struct{} // agents that proved themselves on it
-	system map[systemKey]*channel        // system channels, one for each pair of agents
+	proven  map[identity.AgentID]struct{} // agents that proved themselves on it
+	system  map[systemKey]*channel        // system channels, one for each pair of agents
+	replies chan<- mux.Message            // who waits for a relay's answer; nil for nobody
 }
 
 // systemKey names a system channel on a connection.
@@ -46,6 +48,12 @@ func (l *link) Create(c *conn.Conn, m *mux.Message) {
 		return
 	}
 	if err := in.find(); err != nil {
+		if other, handled := in.relay(); handled {
+			if other != nil {
+				c.Refuse(m, other.Code, other.Text)
+			}
+			return
+		}
 		if l.node.cfg.Quiet && (err.Code == BadSpace || err.Code == BadTo) {
 			err = errorf(BadTo, "")
 		}
@@ -81,14 +89,34 @@ func (in *incoming) identify() *Error {
 		return nil
 	}
 	binding, ok := in.link.conn.Binding()
-	if !ok || in.remoteID != nil || len(m.Proof) == 0 {
+	if !ok || m.Hops == 2 || in.remoteID != nil || len(m.Proof) == 0 {
 		return nil // unproven: whether that will do is for the target to say
 	}
 	if !identity.Verify(in.addr.from, in.addr.fromDigest(binding, m.Channel), m.Proof) {
 		return errorf(BadFrom, "the proof of the creating agent is wrong")
 	}
 	in.verified = true
+	in.link.prove(in.addr.from)
 	return nil
+}
+
+// relay tries what a relay does with a channel that is not for an agent here.
+// handled is false where it is none of the relay's business.
+func (in *incoming) relay() (err *Error, handled bool) {
+	switch in.msg.Hops {
+	case 0:
+		n := in.link.node
+		if in.addr.to != n.self || n.cfg.Key == nil {
+			return nil, false
+		}
+		return in.registration(), true
+	case 1:
+		if in.member != nil { // it is here, and the reason is another
+			return nil, false
+		}
+		return in.bridge(), true
+	}
+	return nil, false
 }
 
 // find looks up whom the channel is for.
@@ -98,6 +126,9 @@ func (in *incoming) find() *Error {
 	defer n.mu.Unlock()
 	if len(in.msg.SpaceHash) == 32 {
 		in.target = n.hashes[in.addr.space]
+	}
+	if in.msg.Hops > 2 {
+		return errorf(BadTo, "no relay passes a channel on twice")
 	}
 	if in.target.space == nil {
 		return errorf(BadSpace, "nobody here is in the space, or listens to the protocol")
@@ -115,7 +146,7 @@ func (in *incoming) find() *Error {
 		}
 		unproven = in.listener.unverified
 	}
-	if !in.verified && !unproven {
+	if !in.verified && !unproven && in.msg.Hops == 0 {
 		return errorf(BadFrom, "the creating agent has not proved itself")
 	}
 	if in.listener != nil && len(in.listener.queue) == cap(in.listener.queue) {
@@ -129,6 +160,10 @@ func (in *incoming) accept() {
 	l, c, m := in.link, in.link.conn, in.msg
 	ch := &channel{member: in.member, link: l, protocol: in.target.protocol, addr: in.addr, remoteID: in.remoteID}
 	ch.verified.Store(in.verified)
+	if m.Hops > 0 {
+		in.acceptRelayed(ch)
+		return
+	}
 	var proof []byte
 	if binding, ok := c.Binding(); ok {
 		if proof = in.member.key.Sign(in.addr.toDigest(binding, m.Channel)); proof == nil {
@@ -138,15 +173,43 @@ func (in *incoming) accept() {
 	}
 	ch.stream = c.Accept(m, conn.Accepting{Proof: proof, System: in.listener == nil, User: ch})
 	ch.wireEnd = ch.stream
-	if in.verified {
-		l.prove(in.addr.from)
-	}
+	in.deliver(ch)
+}
+
+func (in *incoming) deliver(ch *channel) {
 	if in.listener == nil {
-		l.node.systemOpened(ch)
+		in.link.node.systemOpened(ch)
 		return
 	}
 	if !in.listener.offer(ch) {
-		ch.CloseWithError(Limit, "too many channels wait to be accepted")
+		ch.Fail(Limit, "too many channels wait to be accepted")
+	}
+}
+
+// acceptRelayed accepts a channel that came through a relay, or was to be
+// relayed by this node, and hands it over once the two agents have proved
+// themselves inside.
+func (in *incoming) acceptRelayed(ch *channel) {
+	ch.relayed, ch.relay = true, in.link.remote
+	ch.verified.Store(false)
+	if in.remoteID != nil {
+		in.link.conn.Refuse(in.msg, BadFrom, "the creating agent can't prove itself")
+		return
+	}
+	ch.stream = in.link.conn.Accept(in.msg, conn.Accepting{System: in.listener == nil, User: ch})
+	ch.wireEnd = ch.stream
+	next := *in
+	next.msg = nil // it belongs to the read loop
+	started := ch.link.node.start(func(ctx context.Context) {
+		if err := ch.encrypt(ctx); err != nil {
+			ch.link.node.log.Debug("relayed channel", "from", ch.addr.from, "reason", err)
+			return
+		}
+		ch.link.node.upgrade(ch.member.space.hash, ch.addr.from)
+		next.deliver(ch)
+	})
+	if !started {
+		ch.stream.Close()
 	}
 }
 
@@ -174,7 +237,20 @@ func (l *link) Accepted(s *conn.Stream, proof []byte) *Error {
 
 // Relay gets messages about relaying, and errors about the whole connection.
 func (l *link) Relay(_ *conn.Conn, m *mux.Message) {
-	l.node.log.Debug("not about a channel", "peer", l.remote, "kind", m.Kind, "code", m.Code, "text", m.Text)
+	if m.Kind == mux.RelayRequest {
+		l.node.request(l)
+		return
+	}
+	l.node.mu.Lock()
+	defer l.node.mu.Unlock()
+	if l.replies == nil || m.Kind == mux.Error && m.Code != mux.RelayRefused {
+		l.node.log.Debug("not about a channel", "peer", l.remote, "kind", m.Kind, "code", m.Code, "text", m.Text)
+		return
+	}
+	select {
+	case l.replies <- *m:
+	default: // more answers than were asked for
+	}
 }
 
 // prove remembers that an agent is at the other end of the connection.
@@ -186,6 +262,9 @@ func (l *link) prove(a identity.AgentID) {
 	}
 	if len(l.proven) < maxProven {
 		l.proven[a] = struct{}{}
+	}
+	if r := l.node.relay; r != nil {
+		r.register(l, a) // under a contract, whoever proved itself is reached
 	}
 }
 

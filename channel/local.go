@@ -38,7 +38,7 @@ func (n *Node) loopEnd(c net.Conn, dialer bool) *link {
 	n.wg.Add(1)
 	go func(ctx context.Context) {
 		defer n.wg.Done()
-		l.conn.Run(ctx)
+		n.log.Debug("loopback ended", "reason", l.conn.Run(ctx))
 	}(ctx)
 	return l
 }

@@ -98,12 +98,13 @@ func (n *Node) join(hash SpaceHash, agent identity.Agent) (*member, error) {
 	m := &member{node: n, space: s, key: agent, agent: id, listeners: make(map[string]*listener)}
 	s.members[id] = m
 	n.members++
+	n.membersChanged()
 	return m, nil
 }
 
 func (n *Node) announce(m *member) {
 	if n.cfg.Locator != nil {
-		n.cfg.Locator.Announce(m.space.hash, m.key, nil)
+		n.cfg.Locator.Announce(m.space.hash, m.key, n.Relays())
 	}
 }
 
@@ -125,6 +126,7 @@ func (m *member) Leave(ctx context.Context) error {
 	s := m.space
 	delete(s.members, m.agent)
 	n.members--
+	n.membersChanged()
 	for protocol := range listeners {
 		n.unlisten(s, protocol)
 	}
@@ -263,7 +265,7 @@ func (l *listener) end(why error) {
 	for {
 		select {
 		case ch := <-l.queue:
-			ch.CloseWithError(BadSpace, "nobody listens to this protocol any more")
+			ch.Fail(BadSpace, "nobody listens to this protocol any more")
 		default:
 			return
 		}

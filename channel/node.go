@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/parley-p2p/parley/channel/internal/conn"
 	"github.com/parley-p2p/parley/identity"
@@ -41,6 +42,10 @@ type Node struct {
 	addresses map[string]int
 	refused   [2]int64 // connections refused: in all, by address
 	loop      *loop
+	relay     *relay                        // set where this node relays for others
+	relays    []identity.PeerID             // that lead to this node
+	failed    map[identity.PeerID]time.Time // nodes that could not be reached lately
+	changed   chan struct{}                 // closed, and made anew, when agents join or leave
 	wg        sync.WaitGroup
 }
 
@@ -56,6 +61,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, identity.Errorf(identity.CodeInternal, "channel: no network")
 	}
 	n := &Node{
+		changed: make(chan struct{}), failed: make(map[identity.PeerID]time.Time),
 		cfg: cfg, started: make(chan struct{}), limits: cfg.Limits.withDefaults(), conns: cfg.Limits.conn(), log: cfg.Logger,
 		spaces: make(map[SpaceHash]*space), hashes: make(map[[32]byte]target), links: make(map[*link]struct{}),
 		byPeer: make(map[identity.PeerID][]*link), dialing: make(map[identity.PeerID]*dial), addresses: make(map[string]int),
@@ -208,6 +214,9 @@ func (n *Node) newLink(c Carrier) (*link, error) {
 func (n *Node) removeLink(l *link) {
 	n.mu.Lock()
 	delete(n.links, l)
+	if n.relay != nil {
+		n.relay.gone(l)
+	}
 	if l.counted {
 		if n.addresses[l.address]--; n.addresses[l.address] == 0 {
 			delete(n.addresses, l.address)
@@ -222,8 +231,19 @@ func (n *Node) removeLink(l *link) {
 	n.wg.Done()
 }
 
+// features is called with the lock held.
 func (n *Node) features() uint64 {
-	return mux.FeatureFlow | mux.FeatureProofs | mux.FeatureRelay
+	f := uint64(mux.FeatureFlow | mux.FeatureProofs | mux.FeatureRelay)
+	if n.relay != nil {
+		f |= mux.FeatureRelayer
+	}
+	return f
+}
+
+// membersChanged wakes who keeps registrations. It is called with the lock held.
+func (n *Node) membersChanged() {
+	close(n.changed)
+	n.changed = make(chan struct{})
 }
 
 // Space gives the space of a name, 1 to 255 bytes of UTF-8. A bad name shows when

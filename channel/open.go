@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/parley-p2p/parley/channel/internal/conn"
@@ -56,6 +58,9 @@ func (a *attempt) run(ctx context.Context) (*channel, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.via != "" {
+		return a.through(ctx, a.via)
+	}
 	if link != nil {
 		if ch, done := a.try(ctx, link); done {
 			return ch, a.last
@@ -65,10 +70,21 @@ func (a *attempt) run(ctx context.Context) (*channel, error) {
 	if err != nil {
 		return nil, err
 	}
+	relays := a.relays(places)
 	for _, p := range places {
+		if len(relays) > 0 && n.failedLately(p.Node) {
+			continue
+		}
 		if ch, done := a.tryNode(ctx, p.Node); done {
 			return ch, a.last
 		}
+	}
+	for _, r := range relays {
+		ch, err := a.through(ctx, r)
+		if err == nil || ctx.Err() != nil {
+			return ch, err
+		}
+		a.fail(err)
 	}
 	if a.last == nil {
 		a.last = errorf(BadTo, "the agent can't be found")
@@ -93,6 +109,40 @@ func (a *attempt) places(ctx context.Context) ([]Location, error) {
 	return places, nil
 }
 
+// relays lists the relays that lead to the places.
+func (a *attempt) relays(places []Location) []identity.PeerID {
+	var out []identity.PeerID
+	if a.directOnly {
+		return nil
+	}
+	for _, p := range places {
+		for _, r := range p.Relays {
+			if !slices.Contains(out, r) {
+				out = append(out, r)
+			}
+		}
+	}
+	return out
+}
+
+// through opens the channel through a relay.
+func (a *attempt) through(ctx context.Context, relay identity.PeerID) (*channel, error) {
+	n := a.member.node
+	if relay == n.cfg.Network.Local() {
+		return nil, errorf(BadTo, "this node is not a relay to itself")
+	}
+	l, err := n.connect(ctx, relay)
+	if err != nil {
+		return nil, err
+	}
+	ch, err := a.openOn(ctx, l, 1)
+	if err != nil {
+		return nil, err
+	}
+	n.upgrade(a.member.space.hash, a.to)
+	return ch, nil
+}
+
 // tryNode tries to open the channel on a connection to a node. It reports done
 // when no other place needs to be tried.
 func (a *attempt) tryNode(ctx context.Context, node identity.PeerID) (*channel, bool) {
@@ -109,7 +159,7 @@ func (a *attempt) tryNode(ctx context.Context, node identity.PeerID) (*channel, 
 }
 
 func (a *attempt) try(ctx context.Context, l *link) (*channel, bool) {
-	ch, err := a.openOn(ctx, l)
+	ch, err := a.openOn(ctx, l, 0)
 	if err == nil {
 		a.last = nil
 		return ch, true
@@ -129,12 +179,16 @@ func (a *attempt) fail(err error) {
 	}
 }
 
-// openOn opens the channel on a connection that leads to the agent's node.
-func (a *attempt) openOn(ctx context.Context, l *link) (*channel, error) {
+// openOn opens the channel on a connection: with hops 0 to the agent's node, with
+// hops 1 to a relay.
+func (a *attempt) openOn(ctx context.Context, l *link, hops uint8) (*channel, error) {
 	ch := &channel{member: a.member, link: l, protocol: a.protocol, addr: a.addr, own: true}
 	o := conn.Opening{
 		SpaceHash: a.addr.space[:], To: a.addr.to[:], From: a.addr.from[:],
-		System: a.protocol == "", Window: a.window, User: ch,
+		System: a.protocol == "", Hops: hops, Window: a.window, User: ch,
+	}
+	if hops > 0 {
+		ch.relayed, ch.relay = true, l.remote
 	}
 	o.Prove = func(id uint32) ([]byte, error) {
 		binding, ok := l.conn.Binding()
@@ -151,11 +205,16 @@ func (a *attempt) openOn(ctx context.Context, l *link) (*channel, error) {
 		return nil, err
 	}
 	ch.stream, ch.wireEnd = s, s
-	if a.optimistic {
+	if a.optimistic && hops == 0 {
 		return ch, nil
 	}
 	if err := s.WaitAccepted(ctx); err != nil {
 		return nil, err
+	}
+	if hops > 0 {
+		if err := ch.encrypt(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return ch, nil
 }
@@ -232,11 +291,14 @@ func (n *Node) dial(ctx context.Context, node identity.PeerID, d *dial) {
 	if err == nil {
 		l, err = n.newLink(streamCarrier(s, encodingOf(s.Protocol()), true))
 		if err != nil {
-			s.Reset()
+			_ = s.Reset() // it is refused anyway
 		}
 	}
 	n.mu.Lock()
 	delete(n.dialing, node)
+	if delete(n.failed, node); err != nil {
+		n.noteFailed(node)
+	}
 	n.mu.Unlock()
 	d.link, d.err = l, err
 	close(d.done)
@@ -244,6 +306,30 @@ func (n *Node) dial(ctx context.Context, node identity.PeerID, d *dial) {
 		err = n.serve(ctx, l)
 		n.log.Debug("connection ended", "peer", node, "reason", err)
 	}
+}
+
+// failedFor is how long a node that could not be reached is left out where a
+// relay leads to the agent.
+const failedFor = 30 * time.Second
+
+// noteFailed is called with the lock held.
+func (n *Node) noteFailed(node identity.PeerID) {
+	now := time.Now()
+	for id, since := range n.failed {
+		if now.Sub(since) >= failedFor {
+			delete(n.failed, id)
+		}
+	}
+	if len(n.failed) < n.limits.Connections {
+		n.failed[node] = now
+	}
+}
+
+func (n *Node) failedLately(node identity.PeerID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	since, ok := n.failed[node]
+	return ok && time.Since(since) < failedFor
 }
 
 func encodingOf(p network.Protocol) wire.Encoding {

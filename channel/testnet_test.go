@@ -122,8 +122,8 @@ func (s *testStream) Write(p []byte) (int, error) {
 	return s.Conn.Write(p)
 }
 
-func (s *testStream) CloseWrite() error          { return s.Conn.Close() }
-func (s *testStream) Reset() error               { return s.Conn.Close() }
+func (s *testStream) CloseWrite() error          { return s.Close() }
+func (s *testStream) Reset() error               { return s.Close() }
 func (s *testStream) Local() identity.PeerID     { return s.local }
 func (s *testStream) Remote() identity.PeerID    { return s.remote }
 func (s *testStream) Protocol() network.Protocol { return s.protocol }

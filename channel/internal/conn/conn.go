@@ -50,8 +50,8 @@ type Sink interface {
 	Window(s *Stream, add uint32)
 	// Ended is called once: the peer closed (nil), reported an error, or is lost.
 	Ended(s *Stream, err *Error)
-	// Sent tells that a content of this cost has left for the peer.
-	Sent(s *Stream, cost int)
+	// Sent tells that the oldest content given to Forward has left for the peer.
+	Sent(s *Stream)
 }
 
 // Conn is one connection. New makes it, Run serves it.
@@ -80,7 +80,7 @@ type Conn struct {
 	// owned by the write loop
 	out    []byte
 	batch  []segment
-	sent   []sentItem
+	sent   []*Stream
 	vec    net.Buffers
 	msgOut mux.Message
 
@@ -97,10 +97,11 @@ type Conn struct {
 	ended      endedIDs
 	unread     int64 // cost received and not read, of all streams
 	readStall  chan struct{}
-	violations int    // contents without credit
-	tooMany    bool   // the peer caused more errors than it may
-	err        *Error // why it ended
-	finish     bool   // the write loop ends once everything is written
+	failed     []*Stream // ended with a sink that was not told yet
+	violations int       // contents without credit
+	tooMany    bool      // the peer caused more errors than it may
+	err        *Error    // why it ended
+	finish     bool      // the write loop ends once everything is written
 	finishBy   time.Time
 	keep       keepalive
 	timer      *time.Timer

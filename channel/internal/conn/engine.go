@@ -173,6 +173,9 @@ func (s *Stream) growing(now time.Time) bool {
 func (c *Conn) failStream(s *Stream, code Code, text string) {
 	c.sendError(s.id, code, text)
 	c.endStream(s, &Error{Code: code, Text: text})
+	if s.sink != nil {
+		c.failed = append(c.failed, s)
+	}
 	c.blame()
 	c.signal()
 }

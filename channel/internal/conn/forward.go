@@ -27,7 +27,7 @@ func (s *Stream) Forward(content, record []byte) {
 		return
 	}
 	switch {
-	case record != nil && len(record) > smallItem:
+	case len(record) > smallItem:
 		s.tx.push(c.cfg.Buffers, record)
 	case record != nil:
 		copy(s.tx.reserve(c.cfg.Buffers, len(record)), record)

@@ -27,10 +27,10 @@ const (
 	System = 1
 )
 
-// Refusals counts by limit what was refused.
+// Refusal is a limit that refuses.
 type Refusal int
 
-// The limits that refuse.
+// The limits.
 const (
 	RefusedChannels Refusal = iota
 	RefusedCreates

@@ -29,7 +29,8 @@ type Opening struct {
 type Accepting struct {
 	Proof  []byte // toProof
 	System bool
-	Window int // grows the creator's first credit to this, where that is more
+	Window int  // grows the creator's first credit to this, where that is more
+	Hold   bool // the first window, which accepts, comes later by Grant
 	Sink   Sink
 	User   any
 }
@@ -192,7 +193,9 @@ func (c *Conn) Accept(m *mux.Message, a Accepting) *Stream {
 			extra = want - s.window
 			s.window, s.peerCredit = want, want
 		}
-		c.queueGrant(s, extra)
+		if !a.Hold {
+			c.queueGrant(s, extra)
+		}
 	}
 	c.mu.Unlock()
 	c.signal()

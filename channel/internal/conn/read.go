@@ -25,6 +25,7 @@ const directSize = 2 << 10
 func (c *Conn) readLoop() error {
 	for {
 		err := c.readRecord()
+		c.tellFailed()
 		if err == nil {
 			err = c.checkBlame()
 		}
@@ -46,6 +47,17 @@ func (c *Conn) tellBroken(code Code, text string) {
 	c.sendError(mux.WholeConnection, code, text)
 	c.mu.Unlock()
 	c.signal()
+}
+
+// tellFailed tells bridges which of their channels this end has ended.
+func (c *Conn) tellFailed() {
+	c.mu.Lock()
+	failed := c.failed
+	c.failed = nil
+	c.mu.Unlock()
+	for _, s := range failed {
+		s.sink.Ended(s, s.err)
+	}
 }
 
 // checkBlame ends the connection where the peer caused too many errors, or sent

@@ -83,31 +83,64 @@ func (s *Stream) MaxContent() int {
 // Send queues one content and returns when credit took it. Errors: TooLarge,
 // the channel's own, the context's, os.ErrDeadlineExceeded.
 func (s *Stream) Send(ctx context.Context, p []byte) error {
-	c := s.c
-	unpacked := c.cfg.Encoding == wire.Unpacked
-	size := mux.ContentRecordSize(len(p))
-	var rec []byte
-	if !unpacked {
-		rec = mux.AppendRecord(nil, wire.Packed, &mux.Message{Kind: mux.Content, Channel: s.id, Content: p})
-	} else if size > smallItem {
-		rec = mux.AppendContentRecord(c.cfg.Buffers.get(size)[:0], s.id, p)
-	}
-	c.mu.Lock()
+	rec := s.record(p)
+	s.c.mu.Lock()
 	if err := s.waitToSend(ctx, len(p)); err != nil {
-		c.mu.Unlock()
-		c.cfg.Buffers.put(rec)
+		s.c.mu.Unlock()
+		s.c.cfg.Buffers.put(rec)
 		return err
 	}
+	s.put(p, rec)
+	s.c.mu.Unlock()
+	s.c.signal()
+	return nil
+}
+
+// Take waits for the credit of a content of n bytes and takes it; Put has to
+// follow. The two are Send for contents that are made once they may be sent.
+func (s *Stream) Take(ctx context.Context, n int) error {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	return s.waitToSend(ctx, n)
+}
+
+// Put sends a content whose credit Take took. It does not wait.
+func (s *Stream) Put(p []byte) error {
+	rec := s.record(p)
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	if err := s.sendErr(); err != nil {
+		s.c.cfg.Buffers.put(rec)
+		return err
+	}
+	s.put(p, rec)
+	s.c.signal()
+	return nil
+}
+
+// record makes the record of a content that is too large for a chunk.
+func (s *Stream) record(p []byte) []byte {
+	c := s.c
+	if c.cfg.Encoding == wire.Packed {
+		return mux.AppendRecord(nil, wire.Packed, &mux.Message{Kind: mux.Content, Channel: s.id, Content: p})
+	}
+	if size := mux.ContentRecordSize(len(p)); size > smallItem {
+		return mux.AppendContentRecord(c.cfg.Buffers.get(size)[:0], s.id, p)
+	}
+	return nil
+}
+
+// put queues a content, as its record where there is one. It is called with the
+// lock held.
+func (s *Stream) put(p, rec []byte) {
+	c := s.c
 	if rec != nil {
 		s.tx.push(c.cfg.Buffers, rec)
 	} else {
-		mux.AppendContentRecord(s.tx.reserve(c.cfg.Buffers, size)[:0], s.id, p)
+		mux.AppendContentRecord(s.tx.reserve(c.cfg.Buffers, mux.ContentRecordSize(len(p)))[:0], s.id, p)
 	}
 	s.countOut(len(p))
 	c.makeReady(s)
-	c.mu.Unlock()
-	c.signal()
-	return nil
 }
 
 // waitToSend waits until a content of n bytes may be queued and takes its
@@ -296,8 +329,8 @@ func (s *Stream) Close() error {
 	return nil
 }
 
-// CloseWithError ends the channel at both ends at once, with a reason.
-func (s *Stream) CloseWithError(code Code, text string) error {
+// Fail ends the channel at both ends at once, with a reason.
+func (s *Stream) Fail(code Code, text string) {
 	c := s.c
 	c.mu.Lock()
 	if s.state != ended && !s.closing {
@@ -308,7 +341,6 @@ func (s *Stream) CloseWithError(code Code, text string) error {
 	}
 	c.mu.Unlock()
 	c.signal()
-	return nil
 }
 
 // SetDeadline sets when reads and writes give up, those that wait now included.

@@ -27,11 +27,6 @@ type segment struct {
 	large []byte
 }
 
-type sentItem struct {
-	s    *Stream
-	cost int
-}
-
 func (c *Conn) writeLoop() {
 	defer close(c.written)
 	for {
@@ -142,7 +137,7 @@ func (c *Conn) collectTurn(s *Stream) int {
 		s.writers.wake()
 	}
 	if s.sink != nil {
-		c.sent = append(c.sent, sentItem{s, len(rec)})
+		c.sent = append(c.sent, s)
 	}
 	return len(rec)
 }
@@ -198,9 +193,9 @@ func (c *Conn) sentBatch() {
 		}
 		c.batch[i] = segment{}
 	}
-	for i, item := range c.sent {
-		item.s.sink.Sent(item.s, item.cost)
-		c.sent[i] = sentItem{}
+	for i, s := range c.sent {
+		s.sink.Sent(s)
+		c.sent[i] = nil
 	}
 	if cap(c.out) > 2*batchBytes {
 		c.out = nil

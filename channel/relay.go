@@ -1,0 +1,457 @@
+package channel
+
+import (
+	"context"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/parley-p2p/parley/channel/internal/conn"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/wire/mux"
+)
+
+// Times and bounds of a relay, docs/spec/channels.md §11.
+const (
+	expiryGrace    = 30 * time.Second // bridges of an expired contract
+	idleBridge     = 2 * time.Minute
+	refusalMemory  = time.Minute
+	maxRefusals    = 4096
+	maxRegistered  = 1024 // agents a contract registers
+	relayTick      = time.Second
+	registryDomain = "parley/relay"
+)
+
+// RelayPolicy says for whom a node relays, and how much. Zero values are the
+// defaults, given behind each.
+type RelayPolicy struct {
+	Duration   time.Duration // of a contract; 1 h
+	Contracts  int           // 128
+	PerAddress int           // contracts from one address; 8
+	PerASN     int           // contracts from one autonomous system, where ASN is set; 32
+	Bridges    int           // at once, per contract; 16
+	Bytes      uint64        // per bridge and direction; no limit
+	Time       time.Duration // per bridge; no limit
+	Buffer     int64         // what all bridges may hold, bytes; 384 MiB
+
+	// Contract says whether a peer may have a contract; nil lets everybody.
+	Contract func(peer identity.PeerID) bool
+	// Bridge says whether one agent may reach the other; nil lets everybody.
+	Bridge func(from, to identity.AgentID) bool
+	// ASN gives the number of the autonomous system of an address, 0 where it is
+	// not known.
+	ASN func(address string) uint32
+}
+
+// PublicRelay is the profile that serves strangers: enough to find a direct path.
+func PublicRelay() RelayPolicy { return RelayPolicy{Bytes: 128 << 10, Time: 2 * time.Minute} }
+
+// OwnRelay is the profile that serves the agents and peers of a list, without
+// limits on bytes and time.
+func OwnRelay(allow ...identity.PeerID) RelayPolicy {
+	return RelayPolicy{Contract: func(p identity.PeerID) bool { return slices.Contains(allow, p) }}
+}
+
+func (p RelayPolicy) withDefaults() RelayPolicy {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&p.Contracts, 128)
+	def(&p.PerAddress, 8)
+	def(&p.PerASN, 32)
+	def(&p.Bridges, 16)
+	if p.Duration == 0 {
+		p.Duration = time.Hour
+	}
+	if p.Buffer == 0 {
+		p.Buffer = 384 << 20
+	}
+	return p
+}
+
+// relay is the relay service of a node. Its fields are guarded by Node.mu where
+// nothing else is said.
+type relay struct {
+	node      *Node       // static
+	policy    RelayPolicy // static
+	contracts map[*link]*contract
+	agents    map[identity.AgentID][]*link // registered, newest last
+	bridges   map[*bridge]struct{}
+	refusals  map[[2]identity.AgentID]time.Time
+	buffer    int64        // allowances of all bridges
+	bytes     atomic.Int64 // forwarded in all
+	refused   int64        // requests and bridges refused
+	ticking   bool         // somebody looks after times
+}
+
+// contract is what a connection was granted.
+type contract struct {
+	policy  *RelayPolicy // static
+	asn     uint32       // static
+	expires time.Time    // guarded by Node.mu, as what follows
+	bridges int
+	agents  map[identity.AgentID]struct{}
+}
+
+// RelayFor begins to relay for others by a policy, from now on. The node needs
+// Config.Key for it.
+func (n *Node) RelayFor(p RelayPolicy) error {
+	if n.cfg.Key == nil {
+		return identity.Errorf(identity.CodeInternal, "channel: a relay needs the node's key")
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.relay = &relay{
+		node: n, policy: p.withDefaults(), contracts: make(map[*link]*contract),
+		agents: make(map[identity.AgentID][]*link), bridges: make(map[*bridge]struct{}),
+		refusals: make(map[[2]identity.AgentID]time.Time),
+	}
+	return nil
+}
+
+// request answers a peer that asks for a contract, or renews it.
+func (n *Node) request(l *link) {
+	n.mu.Lock()
+	r := n.relay
+	why := "this node does not relay"
+	if r != nil {
+		why = r.grant(l)
+	}
+	n.mu.Unlock()
+	if why != "" {
+		l.conn.Send(&mux.Message{Kind: mux.Error, Channel: mux.WholeConnection, Code: mux.RelayRefused, Text: why})
+		return
+	}
+	l.conn.Send(&mux.Message{Kind: mux.RelayAccept})
+	if !l.conn.DocumentOnly() {
+		p := &r.policy
+		l.conn.Send(&mux.Message{Kind: mux.RelayTerms, Terms: mux.Terms{
+			ExpireMs:    uint64(p.Duration.Milliseconds()),
+			MaxCircuits: uint32(p.Bridges), MaxBytes: p.Bytes, MaxMs: uint64(p.Time.Milliseconds()),
+		}})
+	}
+	n.keepRelay(r)
+}
+
+// grant gives or renews a contract; it returns why not. It is called with the
+// lock held.
+func (r *relay) grant(l *link) string {
+	now := time.Now()
+	if c := r.contracts[l]; c != nil {
+		c.expires = now.Add(r.policy.Duration)
+		return ""
+	}
+	asn := uint32(0)
+	if r.policy.ASN != nil {
+		asn = r.policy.ASN(l.address)
+	}
+	sameAddress, sameASN := 0, 0
+	for other, c := range r.contracts {
+		if other.address == l.address {
+			sameAddress++
+		}
+		if c.asn == asn && asn != 0 {
+			sameASN++
+		}
+	}
+	why := ""
+	switch {
+	case l.remote == "":
+		why = "the connection does not prove who asks"
+	case r.policy.Contract != nil && !r.policy.Contract(l.remote):
+		why = "this relay is not for you"
+	case len(r.contracts) >= r.policy.Contracts:
+		why = "this relay has no contract left"
+	case sameAddress >= r.policy.PerAddress:
+		why = "this relay has no contract left for your address"
+	case sameASN >= r.policy.PerASN:
+		why = "this relay has no contract left for your network"
+	}
+	if why != "" {
+		r.refused++
+		return why
+	}
+	r.contracts[l] = &contract{policy: &r.policy, asn: asn, expires: now.Add(r.policy.Duration), agents: make(map[identity.AgentID]struct{})}
+	return ""
+}
+
+// register notes that an agent is reached over a connection under a contract. It
+// is called with the lock held.
+func (r *relay) register(l *link, a identity.AgentID) bool {
+	c := r.contracts[l]
+	if c == nil || len(c.agents) >= maxRegistered {
+		return false
+	}
+	if _, there := c.agents[a]; !there {
+		c.agents[a] = struct{}{}
+		r.agents[a] = append(r.agents[a], l)
+	}
+	return true
+}
+
+// unregister is called with the lock held.
+func (r *relay) unregister(l *link, a identity.AgentID) {
+	if c := r.contracts[l]; c != nil {
+		delete(c.agents, a)
+	}
+	if rest := slices.DeleteFunc(r.agents[a], func(o *link) bool { return o == l }); len(rest) > 0 {
+		r.agents[a] = rest
+	} else {
+		delete(r.agents, a)
+	}
+}
+
+// gone ends what a connection had. It is called with the lock held.
+func (r *relay) gone(l *link) {
+	if c := r.contracts[l]; c != nil {
+		for a := range c.agents {
+			r.unregister(l, a)
+		}
+		delete(r.contracts, l)
+	}
+}
+
+// live is the contract of a connection, if it has not expired. It is called
+// with the lock held.
+func (r *relay) live(l *link) *contract {
+	if c := r.contracts[l]; c != nil && time.Now().Before(c.expires) {
+		return c
+	}
+	return nil
+}
+
+// registration accepts the channel by which an agent registers: it carries
+// nothing, and its end ends the registration.
+func (in *incoming) registration() *Error {
+	l, n := in.link, in.link.node
+	n.mu.Lock()
+	ok := n.relay != nil && n.relay.live(l) != nil && in.verified && n.relay.register(l, in.addr.from)
+	n.mu.Unlock()
+	if !ok {
+		return errorf(RelayRefused, "no contract that could register an agent")
+	}
+	var proof []byte
+	if binding, bound := l.conn.Binding(); bound {
+		proof = n.cfg.Key.Sign(in.addr.toDigest(binding, in.msg.Channel))
+	}
+	l.conn.Accept(in.msg, conn.Accepting{Proof: proof, Sink: &registered{node: n, link: l, agent: in.addr.from}})
+	return nil
+}
+
+// registered is the channel of a registered agent at the relay.
+type registered struct {
+	node  *Node
+	link  *link
+	agent identity.AgentID
+}
+
+// Content is dropped: the channel carries nothing.
+func (*registered) Content(*conn.Stream, []byte, []byte) {}
+
+// Window is of no use here.
+func (*registered) Window(*conn.Stream, uint32) {}
+
+// Sent is of no use here.
+func (*registered) Sent(*conn.Stream) {}
+
+// Ended removes the agent.
+func (g *registered) Ended(*conn.Stream, *Error) {
+	g.node.mu.Lock()
+	defer g.node.mu.Unlock()
+	if g.node.relay != nil {
+		g.node.relay.unregister(g.link, g.agent)
+	}
+}
+
+// bridge joins a create with hops 1 to the agent's connection.
+func (in *incoming) bridge() *Error {
+	l, n := in.link, in.link.node
+	n.mu.Lock()
+	r := n.relay
+	if r == nil {
+		n.mu.Unlock()
+		return errorf(BadTo, "the agent is not here, and this node does not relay")
+	}
+	b, to, err := r.plan(in)
+	if err != nil {
+		r.refused++
+		n.mu.Unlock()
+		return err
+	}
+	n.mu.Unlock()
+	m := in.msg
+	o := conn.Opening{
+		SpaceHash: slices.Clone(m.SpaceHash), To: slices.Clone(m.To), From: slices.Clone(m.From),
+		Proof: slices.Clone(m.Proof), Hops: 2, Window: relayedWindow(m.Window),
+	}
+	near := l.conn.Accept(m, conn.Accepting{Sink: b.legs[0], Hold: true})
+	b.legs[0].attach(near)
+	if !n.start(func(ctx context.Context) { b.open(ctx, to, o) }) {
+		b.end(BadTo, "the relay stops")
+	}
+	return nil
+}
+
+func relayedWindow(asked uint32) int {
+	if asked == 0 {
+		return firstAllowance
+	}
+	return int(min(asked, firstAllowance))
+}
+
+// plan checks a bridge against contracts and quotas. It is called with the lock
+// held.
+func (r *relay) plan(in *incoming) (*bridge, *link, *Error) {
+	from, to := in.addr.from, in.addr.to
+	own := r.live(in.link)
+	if own != nil {
+		if _, ok := own.agents[from]; ok {
+			in.verified = true
+		}
+	}
+	if !in.verified {
+		return nil, nil, errorf(BadFrom, "the creating agent has not proved itself")
+	}
+	target, c := r.find(to, own)
+	switch {
+	case target == nil || target == in.link:
+		return nil, nil, errorf(BadTo, "the agent is not reached through this relay")
+	case time.Since(r.refusals[[2]identity.AgentID{from, to}]) < refusalMemory:
+		return nil, nil, errorf(BadFrom, "the agent does not take channels from you")
+	case r.policy.Bridge != nil && !r.policy.Bridge(from, to):
+		return nil, nil, errorf(RelayRefused, "this relay does not join these agents")
+	case c.bridges >= r.policy.Bridges:
+		return nil, nil, errorf(Limit, "too many channels through this relay")
+	case r.buffer+2*firstAllowance > r.policy.Buffer:
+		return nil, nil, errorf(Limit, "the relay has no memory left")
+	}
+	b := newBridge(r, c, from, to, time.Now())
+	c.bridges++
+	r.buffer += 2 * firstAllowance
+	r.bridges[b] = struct{}{}
+	return b, target, nil
+}
+
+// find gives the connection that leads to an agent, and the contract that pays:
+// the target's, or the creator's own. It is called with the lock held.
+func (r *relay) find(to identity.AgentID, own *contract) (*link, *contract) {
+	links := r.agents[to]
+	for i := len(links) - 1; i >= 0; i-- {
+		if c := r.live(links[i]); c != nil {
+			return links[i], c
+		}
+	}
+	if own == nil {
+		return nil, nil
+	}
+	for l := range r.node.links {
+		if _, ok := l.proven[to]; ok && l.conn.Err() == nil {
+			return l, own
+		}
+	}
+	return nil, nil
+}
+
+// takeBuffer grows an allowance by n bytes where the relay's memory allows. It
+// may be called with a bridge's lock held, never with the node's.
+func (r *relay) takeBuffer(n int64) bool {
+	r.node.mu.Lock()
+	defer r.node.mu.Unlock()
+	if r.buffer+n > r.policy.Buffer {
+		return false
+	}
+	r.buffer += n
+	return true
+}
+
+// finished takes an ended bridge off the books.
+func (r *relay) finished(b *bridge, held int64) {
+	r.node.mu.Lock()
+	defer r.node.mu.Unlock()
+	if _, ok := r.bridges[b]; ok {
+		delete(r.bridges, b)
+		b.contract.bridges--
+		r.buffer -= held
+	}
+}
+
+// remember keeps in mind for a minute that an agent refused another.
+func (r *relay) remember(from, to identity.AgentID) {
+	r.node.mu.Lock()
+	defer r.node.mu.Unlock()
+	if len(r.refusals) < maxRefusals {
+		r.refusals[[2]identity.AgentID{from, to}] = time.Now()
+	}
+}
+
+// keepRelay starts what looks after times, while there are contracts.
+func (n *Node) keepRelay(r *relay) {
+	n.mu.Lock()
+	running := r.ticking
+	r.ticking = true
+	n.mu.Unlock()
+	if running {
+		return
+	}
+	n.start(func(ctx context.Context) {
+		t := time.NewTicker(relayTick)
+		defer t.Stop()
+		for {
+			select {
+			case now := <-t.C:
+				if !r.tick(now) {
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+}
+
+// tick ends what is due. It reports false when there is nothing left to look
+// after.
+func (r *relay) tick(now time.Time) bool {
+	var over, expired, idle []*bridge
+	r.node.mu.Lock()
+	for b := range r.bridges {
+		switch {
+		case now.Sub(b.contract.expires) >= expiryGrace:
+			expired = append(expired, b)
+		case b.contract.policy.Time > 0 && now.Sub(b.born) >= b.contract.policy.Time:
+			over = append(over, b)
+		default:
+			idle = append(idle, b) // to be looked at without the lock
+		}
+	}
+	for pair, since := range r.refusals {
+		if now.Sub(since) >= refusalMemory {
+			delete(r.refusals, pair)
+		}
+	}
+	for l, c := range r.contracts {
+		if now.Sub(c.expires) >= expiryGrace && c.bridges == 0 {
+			r.gone(l)
+		}
+	}
+	busy := len(r.contracts)+len(r.bridges)+len(r.refusals) > 0
+	r.ticking = busy
+	r.node.mu.Unlock()
+	for _, b := range expired {
+		b.expire()
+	}
+	for _, b := range over {
+		b.end(Limit, "the relay's time for this channel is over")
+	}
+	for _, b := range idle {
+		b.mu.Lock()
+		due := now.Sub(b.active) >= idleBridge
+		b.mu.Unlock()
+		if due {
+			b.end(Limit, "nothing was sent for two minutes")
+		}
+	}
+	return busy
+}
