@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/transport"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
@@ -153,9 +154,15 @@ func (c *circuits) dialRelay(ctx context.Context, relay peer.AddrInfo, to peer.I
 	}
 	ctx, cancel := context.WithTimeout(network.WithAllowLimitedConn(ctx, "circuit"), relayTimeout)
 	defer cancel()
-	s, err := h.NewStream(ctx, relay.ID, proto.ProtoIDv2Hop)
+	if err := c.node.net.Connect(ctx, relay.ID); err != nil {
+		return nil, fmt.Errorf("reach node %s: %w", relay.ID, err)
+	}
+	s, err := c.node.net.swarm.NewStream(network.WithNoDial(ctx, "connected before"), relay.ID)
+	if err == nil {
+		s, err = negotiate(ctx, s, []protocol.ID{proto.ProtoIDv2Hop})
+	}
 	if err != nil {
-		return nil, fmt.Errorf("reach %s: %w", relay.ID, err)
+		return nil, fmt.Errorf("ask node %s: %w", relay.ID, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
 	link, err := askRelay(s, to)
@@ -166,7 +173,7 @@ func (c *circuits) dialRelay(ctx context.Context, relay peer.AddrInfo, to peer.I
 		_ = s.Reset()
 		return nil, err
 	}
-	return newCircuitConn(s, link), nil
+	return c.node.newCircuitConn(s, link), nil
 }
 
 // askRelay asks the relay at the other end of s to connect it to a peer.
@@ -203,9 +210,16 @@ func askRelay(s network.Stream, to peer.ID) (*circuitLink, error) {
 	}, nil
 }
 
-// relayOf gives the relay of a circuit address.
+// relayOf gives the relay of a circuit address: what stands before its last
+// /p2p-circuit. The relay may itself be behind another, which its own address
+// then says.
 func relayOf(a ma.Multiaddr) (peer.AddrInfo, error) {
-	relay, _ := ma.SplitFunc(a, func(c ma.Component) bool { return c.Protocol().Code == ma.P_CIRCUIT })
+	var relay ma.Multiaddr
+	for i, c := range a {
+		if c.Protocol().Code == ma.P_CIRCUIT {
+			relay = a[:i:i]
+		}
+	}
 	if len(relay) == 0 {
 		return peer.AddrInfo{}, fmt.Errorf("circuit address %s names no relay", a)
 	}
@@ -294,19 +308,54 @@ type circuitConn struct {
 	local    ma.Multiaddr
 	remote   ma.Multiaddr
 	link     *circuitLink
+	release  func() // called once, when it closes
+	closing  sync.Once
 }
 
 var _ manet.Conn = (*circuitConn)(nil)
 var _ network.ConnStat = (*circuitConn)(nil)
 
-func newCircuitConn(s network.Stream, link *circuitLink) *circuitConn {
+// newCircuitConn makes a circuit of a hop stream, and marks the connection that
+// carries it as worth keeping.
+func (n *Node) newCircuitConn(s network.Stream, link *circuitLink) *circuitConn {
 	via := ma.StringCast("/p2p/" + s.Conn().RemotePeer().String()).Encapsulate(circuitAddr)
 	return &circuitConn{
-		Conn:   streamConn{s},
-		local:  s.Conn().LocalMultiaddr(),
-		remote: s.Conn().RemoteMultiaddr().Encapsulate(via),
-		link:   link,
+		Conn:    streamConn{s},
+		local:   s.Conn().LocalMultiaddr(),
+		remote:  s.Conn().RemoteMultiaddr().Encapsulate(via),
+		link:    link,
+		release: n.carry(s.Conn().RemotePeer()),
 	}
+}
+
+// carryValue is what a connection with circuits on it is worth to the
+// connection manager, against 0 for a stranger's and 100 of the ready list.
+const carryValue = 50
+
+// carry counts a circuit on the connection to a node.
+func (n *Node) carry(id peer.ID) (release func()) {
+	const tag = "parley-circuits"
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.carried[id]++
+	n.host.ConnManager().TagPeer(id, tag, carryValue)
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.carried[id]--; n.carried[id] == 0 {
+			delete(n.carried, id)
+			n.host.ConnManager().UntagPeer(id, tag)
+		}
+	}
+}
+
+func (c *circuitConn) Close() error {
+	c.closing.Do(func() {
+		if c.release != nil {
+			c.release()
+		}
+	})
+	return c.Conn.Close()
 }
 
 func (c *circuitConn) LocalMultiaddr() ma.Multiaddr  { return c.local }

@@ -68,7 +68,7 @@ func (n *Node) handOver(s network.Stream, page *Page, to peer.ID) {
 		_ = s.Reset()
 		return
 	}
-	conn := newCircuitConn(s, &circuitLink{via: s.Conn(), own: true})
+	conn := n.newCircuitConn(s, &circuitLink{via: s.Conn(), own: true})
 	if !page.circuits.offer(conn) {
 		_ = conn.Close() // the dialer's handshake fails, and it tries again
 	}

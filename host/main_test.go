@@ -10,6 +10,9 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/goleak"
 
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/event"
+	libhost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 
 	"github.com/parley-p2p/parley/identity"
@@ -119,4 +122,24 @@ func wantCode(t testing.TB, err error, code identity.Code) *identity.Error {
 		t.Fatalf("got error %v, want code %s", err, code)
 	}
 	return e
+}
+
+// evtAddrs tells that a host's addresses changed.
+type evtAddrs = event.EvtLocalAddressesUpdated
+
+// plainHost is a libp2p host that knows nothing of parley.
+func plainHost(t testing.TB, opts ...libp2p.Option) libhost.Host {
+	t.Helper()
+	h, err := libp2p.New(append([]libp2p.Option{
+		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableMetrics(),
+	}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := h.Close(); err != nil {
+			t.Errorf("close host: %v", err)
+		}
+	})
+	return h
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -44,6 +45,7 @@ type Node struct {
 	gater      *gater
 	net        *endpoint
 	relay      *relayService // nil unless this node relays for others
+	relays     atomic.Pointer[relayClient]
 	pageListen []ma.Multiaddr
 	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
 	background sync.WaitGroup
@@ -52,6 +54,7 @@ type Node struct {
 	mu      sync.RWMutex
 	look    Finder
 	pages   map[peer.ID]*Page // nil: being made
+	carried map[peer.ID]int   // circuits on the connection to a node
 	punched map[peer.ID]bool  // peers with a connection made by hole punching
 	closed  bool
 }
@@ -62,7 +65,7 @@ func New(key identity.Key, cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg.withDefaults(), pages: make(map[peer.ID]*Page), punched: make(map[peer.ID]bool)}
+	n := &Node{cfg: cfg.withDefaults(), pages: make(map[peer.ID]*Page), punched: make(map[peer.ID]bool), carried: make(map[peer.ID]int)}
 	n.log = n.cfg.Logger
 	n.gater = &gater{next: n.cfg.Gater}
 	n.base = ma.StringCast("/p2p/" + key.PeerID().String()).Encapsulate(circuitAddr)
@@ -98,6 +101,12 @@ func (n *Node) start(ctx context.Context, key identity.Key) (err error) {
 		return fmt.Errorf("watch own addresses: %w", err)
 	}
 	n.background.Go(func() { n.readdressPages(ctx, readdress) })
+	relays, err := newRelayClient(n)
+	if err != nil {
+		return fmt.Errorf("keep relays: %w", err)
+	}
+	n.relays.Store(relays)
+	n.background.Go(func() { relays.run(ctx) })
 	return nil
 }
 
@@ -138,7 +147,20 @@ func (n *Node) hostOptions(key identity.Key) ([]libp2p.Option, error) {
 			libp2p.EnableHolePunching(holepunch.WithTracer((*punchTracer)(n))),
 		)
 	}
+	if n.cfg.NoNAT { // nobody finds out whether the node is reachable, so relays are always announced
+		opts = append(opts, libp2p.AddrsFactory(func(addrs []ma.Multiaddr) []ma.Multiaddr {
+			return append(addrs, n.relayAddrs()...)
+		}))
+	}
 	return append(opts, n.cfg.Options...), nil
+}
+
+// relayAddrs are the addresses through the relays that hold a place for the node.
+func (n *Node) relayAddrs() []ma.Multiaddr {
+	if c := n.relays.Load(); c != nil {
+		return c.announced()
+	}
+	return nil
 }
 
 // startRelaying makes the node answer hop streams, for its pages and, if

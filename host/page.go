@@ -106,10 +106,10 @@ func (n *Node) announce(own []ma.Multiaddr) []ma.Multiaddr {
 	return append(slices.Clip(own), n.via()...)
 }
 
-// via are the node's best addresses, continued to its pages. An address through
-// a foreign relay can't be continued.
+// via are the node's best addresses, continued to its pages. Those through a
+// foreign relay come last: only parley can dial a circuit within a circuit.
 func (n *Node) via() []ma.Multiaddr {
-	addrs := slices.DeleteFunc(slices.Clone(n.host.Addrs()), isCircuit)
+	addrs := slices.Clone(n.host.Addrs())
 	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return viaRank(a) - viaRank(b) })
 	if len(addrs) > maxVia {
 		addrs = addrs[:maxVia]
@@ -125,6 +125,8 @@ func (n *Node) via() []ma.Multiaddr {
 func viaRank(a ma.Multiaddr) int {
 	rank := localRank(a)
 	switch {
+	case isCircuit(a):
+		rank += 30
 	case manet.IsPublicAddr(a):
 	case manet.IsIPLoopback(a):
 		rank += 20

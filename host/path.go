@@ -147,6 +147,9 @@ func reason(err error) string {
 
 func attemptText(d swarm.TransportError) string {
 	cause := d.Cause.Error()
+	if isCircuit(d.Address) {
+		return cut("dial " + d.Address.String() + ": " + cause) // says what failed on the way to the relay
+	}
 	// The innermost message is what a person needs; the layers above repeat the
 	// address.
 	for inner := errors.Unwrap(d.Cause); inner != nil; inner = errors.Unwrap(inner) {
