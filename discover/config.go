@@ -49,6 +49,9 @@ type Node interface {
 	Libp2p() libhost.Host
 	// Found tells the node and its pages addresses of a peer.
 	Found(id identity.PeerID, addrs []ma.Multiaddr, ttl time.Duration)
+	// AllowOtherKeys lets peers connect although their keys aren't ed25519: the
+	// public bootstrap nodes are of the time of RSA.
+	AllowOtherKeys(ids ...identity.PeerID)
 }
 
 // Network is a network.Network that can be told where peers are.

@@ -61,6 +61,9 @@ func (d *Discovery) runDHT(ctx context.Context) {
 	infos, _ := parseInfos(d.cfg.Bootstrap) // validated
 	if len(infos) > 0 {
 		opts = append(opts, dht.BootstrapPeers(infos...))
+		for _, info := range infos {
+			d.node.AllowOtherKeys(info.ID)
+		}
 	}
 	table, err := dht.New(d.node.Libp2p(), opts...)
 	if err != nil {

@@ -91,6 +91,8 @@ func (n *testNode) Found(id identity.PeerID, addrs []ma.Multiaddr, ttl time.Dura
 	n.AddAddrs(id, addrs, ttl)
 }
 
+func (n *testNode) AllowOtherKeys(...identity.PeerID) {}
+
 func (n *testNode) Notify(f func(identity.PeerID)) (stop func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

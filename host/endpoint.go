@@ -84,7 +84,7 @@ func (e *endpoint) open(ctx context.Context, to identity.PeerID, protocols []net
 	if to == e.Local() {
 		return nil, identity.Errorf(identity.CodeUnreachable, "that is the own peer")
 	}
-	if !ed25519Only(to) {
+	if !e.node.gater.keyAllowed(to) {
 		return nil, identity.Errorf(identity.CodeUnreachable, "only peers with ed25519 keys are supported")
 	}
 	ctx = libnet.WithAllowLimitedConn(ctx, "parley")

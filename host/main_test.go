@@ -77,7 +77,7 @@ func tell(e *endpoint, id identity.PeerID, addrs []ma.Multiaddr) {
 
 func deadline(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -142,4 +142,19 @@ func plainHost(t testing.TB, opts ...libp2p.Option) libhost.Host {
 		}
 	})
 	return h
+}
+
+// evtConnected tells that connections came or went.
+type evtConnected = event.EvtPeerConnectednessChanged
+
+// pause waits a little where a library tells no event; false when ctx ended.
+func pause(ctx context.Context) bool {
+	t := time.NewTimer(2 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -67,7 +67,7 @@ func New(key identity.Key, cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg.withDefaults(), pages: make(map[peer.ID]*Page), punched: make(map[peer.ID]bool), carried: make(map[peer.ID]int)}
 	n.log = n.cfg.Logger
-	n.gater = &gater{next: n.cfg.Gater}
+	n.gater = &gater{next: n.cfg.Gater, others: make(map[peer.ID]bool)}
 	n.base = ma.StringCast("/p2p/" + key.PeerID().String()).Encapsulate(circuitAddr)
 	n.pageListen, _ = parseAddrs(n.cfg.PageListen) // validated; derived ones are well-formed
 	ctx, cancel := context.WithCancel(context.Background())
