@@ -3,6 +3,7 @@ package parley
 import (
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"net/netip"
 	"strconv"
 
@@ -14,7 +15,7 @@ import (
 //
 //	/ws                         pages, by WebSocket
 //	/parley.js, /parley.d.ts    the client
-//	/_parley/…                  status, metrics, dashboard
+//	/_parley/…                  status, metrics, dashboard, Go's profiles
 //	/health, /ready             for supervisors
 //	everything else             the site
 //
@@ -25,6 +26,11 @@ func (n *Node) handler() (http.Handler, error) {
 	inner.Handle("GET /parley.js", n.clientFile(files))
 	inner.Handle("GET /parley.d.ts", n.clientFile(files))
 	inner.Handle(admin.Path, n.admin)
+	inner.HandleFunc("GET "+admin.Path+"pprof/profile", pprof.Profile)
+	inner.HandleFunc("GET "+admin.Path+"pprof/trace", pprof.Trace)
+	for _, name := range []string{"allocs", "block", "goroutine", "heap", "mutex"} {
+		inner.Handle("GET "+admin.Path+"pprof/"+name, pprof.Handler(name))
+	}
 	if n.cfg.Site == nil {
 		inner.Handle("GET /{$}", http.RedirectHandler(admin.Path, http.StatusSeeOther))
 	} else {

@@ -154,6 +154,7 @@ func (n *Node) Run(ctx context.Context) error {
 	parts.Go(func() error { return n.topics.Run(life) })
 	parts.Go(func() error { return n.found.Run(life) })
 	parts.Go(func() error { return n.gateway.Run(life) })
+	parts.Go(func() error { n.giveBack(life); return nil })
 	for _, socket := range n.sockets {
 		parts.Go(func() error { return n.serve(socket) })
 	}
