@@ -9,6 +9,7 @@
 // The rest shows it. Text from others only ever becomes textContent.
 import { connect } from '/parley.js';
 const everyone = 'everyone';
+const tab = Math.random().toString(36).slice(2);
 const roomName = decodeURIComponent(location.hash.slice(1)).slice(0, 64) || 'lobby'; // …/#tea is another room
 let node;
 let room;
@@ -19,7 +20,8 @@ const paths = new Map();
 // ── 1. connect ──
 async function begin() {
     try {
-        node = await connect();
+        // Each browser is somebody of its own; its tabs are one.
+        node = await connect({ identity: (localStorage.identity ??= Math.random().toString(36).slice(2, 12)) });
     }
     catch (error) {
         return showBroken(error);
@@ -49,7 +51,7 @@ async function say(to, line) {
     try {
         const data = { text: line.text };
         if (to === everyone)
-            await room.publish(data);
+            await room.publish({ ...data, tab });
         else {
             const level = await node.send(to, 'demo/chat', data);
             return setStatus(line, level === 'handled' ? 'received' : level);
@@ -63,7 +65,7 @@ async function say(to, line) {
 }
 /** Somebody said something. It came from outside: it may be anything. */
 function take(id, from, data) {
-    if (from === node.peer && id === everyone)
+    if (from === node.peer && data?.tab === tab)
         return; // shown when it was written
     if (typeof data?.text !== 'string' || !data.text.trim())
         throw new Error('a message needs a text');

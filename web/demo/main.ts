@@ -9,7 +9,7 @@
 // The rest shows it. Text from others only ever becomes textContent.
 import { connect, type Member, type ParleyError, type ParleyNode, type PathInfo, type Room, type StateChange } from '/parley.js'
 
-interface Said { text: string }
+interface Said { text: string; tab?: string }
 interface Self { name: string }
 
 /** A message as it is shown. `status` is that of an own one on its way. */
@@ -31,8 +31,8 @@ interface Conversation {
 }
 
 const everyone = 'everyone'
+const tab = Math.random().toString(36).slice(2)
 const roomName = decodeURIComponent(location.hash.slice(1)).slice(0, 64) || 'lobby' // …/#tea is another room
-
 let node: ParleyNode
 let room: Room<Said, Self>
 let current = everyone
@@ -44,7 +44,8 @@ const paths = new Map<string, PathInfo>()
 
 async function begin(): Promise<void> {
   try {
-    node = await connect()
+    // Each browser is somebody of its own; its tabs are one.
+    node = await connect({ identity: (localStorage.identity ??= Math.random().toString(36).slice(2, 12)) })
   } catch (error) {
     return showBroken(error as ParleyError)
   }
@@ -78,7 +79,7 @@ async function say(to: string, line: Line): Promise<void> {
   setStatus(line, node.state === 'online' ? 'on its way' : 'waits for your node')
   try {
     const data: Said = { text: line.text }
-    if (to === everyone) await room.publish(data)
+    if (to === everyone) await room.publish({ ...data, tab })
     else {
       const level = await node.send(to, 'demo/chat', data)
       return setStatus(line, level === 'handled' ? 'received' : level)
@@ -92,7 +93,7 @@ async function say(to: string, line: Line): Promise<void> {
 
 /** Somebody said something. It came from outside: it may be anything. */
 function take(id: string, from: string, data: Said): void {
-  if (from === node.peer && id === everyone) return // shown when it was written
+  if (from === node.peer && data?.tab === tab) return // shown when it was written
   if (typeof data?.text !== 'string' || !data.text.trim()) throw new Error('a message needs a text')
   add(id, { from, text: data.text.slice(0, 4000), at: new Date() })
 }

@@ -1,0 +1,256 @@
+// The client against real nodes: as a program in Node.js, in a page, in a
+// worker, beside a page of v1.
+import { createRequire } from 'node:module'
+import type { Browser, Page } from 'playwright-core'
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { connect, type ConnectOptions, type ParleyNode, type SocketConstructor } from '../../client/src/index.js'
+import { launch, loseConnection, person } from './browser.js'
+import { Parley } from './parley.js'
+import { v1 } from './v1.js'
+
+const Ws = createRequire(import.meta.url)('ws') as SocketConstructor
+
+/** A site with nothing on it but the client. */
+const site = {
+  'index.html': '<!doctype html><title>a page</title><script src="v1.js"></script><script type="module" src="page.js"></script>',
+  'v1.js': v1,
+  'page.js': `import * as parley from '/parley.js'; globalThis.parley = parley`,
+  'worker.js': `
+    import { connect } from '/parley.js'
+    const node = await connect({ identity: 'worker' })
+    await node.start('upper', ({ data }) => data.toUpperCase())
+    postMessage(node.peer)
+  `,
+}
+
+let browser: Browser
+let parley: Parley
+const ending: (() => Promise<unknown>)[] = []
+
+beforeAll(async () => {
+  browser = await launch()
+  parley = await Parley.start({ site })
+})
+afterEach(async () => {
+  for (const end of ending.splice(0).reverse()) await end()
+})
+afterAll(async () => {
+  await browser.close()
+  await parley.stop()
+})
+
+/** A program: what a page is, in Node.js. */
+async function program(identity: string, options: ConnectOptions = {}, at = parley): Promise<ParleyNode> {
+  const node = await connect({ url: at.url, token: () => at.token, identity, ...options })
+  ending.push(() => node.close())
+  return node
+}
+
+/** A page of the site, and what it is called. */
+async function page(identity: string): Promise<{ page: Page; peer: string }> {
+  const { context } = await person(browser)
+  ending.push(() => context.close())
+  const page = await context.newPage()
+  await page.goto(parley.link)
+  await page.waitForFunction(() => 'parley' in globalThis)
+  const peer = await page.evaluate(async (identity) => {
+    const node = await (globalThis as any).parley.connect({ identity })
+    Object.assign(globalThis, { node })
+    return node.peer
+  }, identity)
+  return { page, peer }
+}
+
+describe('a program', () => {
+  test('gets in with the token alone, and is told when it has none', async () => {
+    await expect(connect({ url: parley.url })).rejects.toMatchObject({ code: 'unauthorized' })
+    await expect(connect({ url: parley.url, token: 'guessed' })).rejects.toMatchObject({ code: 'unauthorized' })
+    await expect(connect({ url: 'ws://127.0.0.1:9/ws', token: 'x' })).rejects.toMatchObject({ code: 'unreachable' })
+    expect((await program('alice')).peer).toMatch(/^12D3KooW/)
+  })
+
+  test('keeps its id by identity, and can take it elsewhere', async () => {
+    const first = await program('keeper')
+    const key = await first.exportKey()
+    await first.close()
+    expect((await program('keeper')).peer).toBe(first.peer)
+    expect((await program('other', { key })).peer).toBe(first.peer)
+    expect((await program('')).peer).not.toBe(first.peer)
+  })
+
+  test('10,000 messages arrive once and in order', async () => {
+    const [alice, bob] = [await program('alice'), await program('bob')]
+    const got: number[] = []
+    await bob.start<number>('count', ({ data }) => void got.push(data))
+    const levels = await Promise.all(Array.from({ length: 10_000 }, (_, i) => alice.send(bob.peer, 'count', i)))
+    expect(got).toEqual(Array.from({ length: 10_000 }, (_, i) => i))
+    expect(new Set(levels)).toEqual(new Set(['handled']))
+  })
+
+  test('also when the connection is lost again and again', async () => {
+    const sockets: { terminate(): void }[] = []
+    class Cut extends (Ws as any) {
+      constructor(...args: unknown[]) {
+        super(...args)
+        sockets.push(this as never)
+      }
+    }
+    const alice = await program('alice', { WebSocket: Cut as never, retry: { min: 1, max: 5 } })
+    const bob = await program('bob', { WebSocket: Cut as never, retry: { min: 1, max: 5 } })
+    const resumed: unknown[] = []
+    for (const node of [alice, bob]) node.on('state', ({ state, resumed: r }) => state === 'online' && resumed.push(r))
+    const got: number[] = []
+    await bob.start<number>('count', ({ data }) => void got.push(data))
+    const sent = []
+    for (let i = 0; i < 2000; i++) {
+      sent.push(alice.send(bob.peer, 'count', i))
+      if (i % 200 === 100) for (const socket of sockets.splice(0)) socket.terminate()
+      if (i % 10 === 0) await sent.at(-10)?.catch(() => {})
+    }
+    expect(new Set(await Promise.all(sent))).toEqual(new Set(['handled']))
+    expect(got).toEqual(Array.from({ length: 2000 }, (_, i) => i))
+    expect(new Set(resumed)).toEqual(new Set([true]))
+  })
+
+  test('data arrives as it was sent', async () => {
+    const [alice, bob] = [await program('alice'), await program('bob')]
+    await bob.start('echo', ({ data }) => data)
+    const values = [null, true, 0, -1, 1.5, 2 ** 53 - 1, 'ü😀\u0000', '', [], {}, new Uint8Array(3), { a: [new Uint8Array([255])], __x: null }, 'x'.repeat(100_000)]
+    for (const value of values) expect(await alice.request(bob.peer, 'echo', value)).toEqual(value)
+  })
+
+  test('errors have their codes', async () => {
+    const [alice, bob] = [await program('alice'), await program('bob')]
+    bob.on('error', () => {})
+    await bob.start('fails', () => {
+      throw new Error('not today')
+    })
+    await expect(alice.request(bob.peer, 'fails')).rejects.toMatchObject({ code: 'refused', message: 'not today' })
+    await expect(alice.start('/parley/x', () => {})).rejects.toMatchObject({ code: 'reserved' })
+    await expect(alice.send('nobody', 'x', 1)).rejects.toMatchObject({ code: 'malformed' })
+    await expect(alice.send(bob.peer, 'x', new Uint8Array(9 << 20))).rejects.toMatchObject({ code: 'too-large' })
+    await expect(alice.request(bob.peer, 'nobody-listens', 1, { signal: AbortSignal.timeout(50) })).rejects.toMatchObject({ code: 'timeout' })
+    expect(alice.state).toBe('online')
+  })
+
+  test('a room: who is here, what is said, who goes', async () => {
+    const [alice, bob] = [await program('alice'), await program('bob')]
+    const hers = alice.subscribe<number, string>('room', { state: 'A' })
+    const his = bob.subscribe<number, string>('room', { state: 'B' })
+    await Promise.all([hers.ready, his.ready])
+    await until(() => hers.members.get(bob.peer)?.state === 'B' && his.members.get(alice.peer)?.state === 'A')
+    his.state = 'C'
+    await until(() => hers.members.get(bob.peer)?.state === 'C')
+    const heard: number[] = []
+    hers.on('message', ({ data }) => heard.push(data))
+    for (let i = 0; i < 500; i++) await his.publish(i)
+    await until(() => heard.length === 500)
+    expect(heard).toEqual(Array.from({ length: 500 }, (_, i) => i))
+    await bob.close()
+    await until(() => !hers.members.has(bob.peer))
+  })
+
+  test('everything settles when the node ends', async () => {
+    const node = await Parley.start({ auth: 'none', site })
+    const alice = await program('alice', { retry: { min: 10_000 } }, node)
+    const sent = alice.send('12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN', 'x', 1).catch((e) => e.code)
+    const gone = new Promise((resolve) => alice.on('state', ({ state }) => state === 'offline' && resolve(state)))
+    await node.stop()
+    await gone
+    await alice.close()
+    expect(['closed', 'unreachable', 'cancelled']).toContain(await sent)
+  })
+})
+
+describe('in the browser', () => {
+  test('a page, a worker and a program talk', async () => {
+    const bob = await program('bob')
+    await bob.start<number[]>('add', ({ data }) => data.reduce((a, b) => a + b))
+    const { page: p, peer } = await page('page')
+    expect(await p.evaluate((to) => (globalThis as any).node.request(to, 'add', [1, 2, 3]), bob.peer)).toBe(6)
+    await p.evaluate(() => (globalThis as any).node.start('bytes', ({ data }: any) => new Uint8Array(data.map((b: number) => b + 1))))
+    expect(await bob.request(peer, 'bytes', new Uint8Array([1, 2]))).toEqual(new Uint8Array([2, 3]))
+
+    const worker = await p.evaluate(
+      () =>
+        new Promise<string>((resolve) => {
+          new Worker('/worker.js', { type: 'module' }).onmessage = ({ data }) => resolve(data)
+        }),
+    )
+    expect(worker).not.toBe(peer)
+    expect(await bob.request(worker, 'upper', 'hello')).toBe('HELLO')
+    expect(await p.evaluate((to) => (globalThis as any).node.request(to, 'upper', 'page'), worker)).toBe('PAGE')
+  })
+
+  test('a lost connection is resumed with nothing lost', async () => {
+    const { page: p, peer } = await page('page')
+    await p.evaluate(() => {
+      const got: number[] = []
+      Object.assign(globalThis, { got })
+      return (globalThis as any).node.start('count', ({ data }: any) => void got.push(data))
+    })
+    const bob = await program('bob')
+    const sent = Array.from({ length: 300 }, (_, i) => bob.send(peer, 'count', i))
+    await loseConnection(p)
+    await Promise.all(sent)
+    expect(await p.evaluate(() => (globalThis as any).got)).toEqual(Array.from({ length: 300 }, (_, i) => i))
+  })
+
+  test('a page that is left is gone at once', async () => {
+    const { page: p, peer } = await page('leaver')
+    await p.evaluate(() => (globalThis as any).node.subscribe('leaving').ready)
+    const bob = await program('bob')
+    const room = bob.subscribe('leaving')
+    await room.ready
+    await until(() => room.members.has(peer))
+    await p.goto('about:blank')
+    await until(() => !room.members.has(peer))
+  })
+
+  test('a page of v1 and a page of v2 in one room and one to one', async () => {
+    const { page: p, peer } = await page('page')
+    const { context } = await person(browser)
+    ending.push(() => context.close())
+    const old = await context.newPage()
+    await old.goto(parley.link)
+    const oldPeer = await old.evaluate(() => (globalThis as any).v1.connect('talk', 'room'))
+
+    // v2 to v1: a v1 page tells no more than that it was delivered
+    expect(await p.evaluate((to) => (globalThis as any).node.send(to, 'talk', { n: 1 }), oldPeer)).toBe('delivered')
+    await old.waitForFunction((from) => (globalThis as any).v1.got.some((m: any) => m.peer === from && m.data.n === 1), peer)
+
+    // v1 to v2
+    await p.evaluate(() => {
+      const heard: any[] = []
+      Object.assign(globalThis, { heard })
+      const node = (globalThis as any).node
+      const room = node.subscribe('room')
+      room.on('message', (m: any) => heard.push(['room', m.from, m.data]))
+      room.on('join', (m: any) => heard.push(['join', m.peer]))
+      return Promise.all([room.ready.then(() => [...room.members.keys()].forEach((m) => heard.push(['join', m]))), node.start('talk', (m: any) => void heard.push(['talk', m.from, m.data]))])
+    })
+    await old.evaluate(([to]) => (globalThis as any).v1.send(to, 'talk', { big: 'text', list: [1, 2] }), [peer])
+    await old.evaluate(() => (globalThis as any).v1.publish('room', { hello: 'all' }))
+    const heard = () => p.evaluate(() => (globalThis as any).heard)
+    await until(async () => (await heard()).length >= 3)
+    expect(await heard()).toEqual(
+      expect.arrayContaining([['join', oldPeer], ['talk', oldPeer, { big: 'text', list: [1, 2] }], ['room', oldPeer, { hello: 'all' }]]),
+    )
+  })
+
+  test('Abuse1: a page of another origin is not let in, and is told so', async () => {
+    const other = await Parley.start({ auth: 'none', site })
+    ending.push(() => other.stop())
+    const { page: p } = await page('page')
+    const code = await p.evaluate(
+      (url) => (globalThis as any).parley.connect({ url }).then(() => 'connected', (e: any) => e.code),
+      other.url,
+    )
+    expect(['forbidden', 'unreachable']).toContain(code) // a browser does not say which
+  })
+})
+
+/** Waits for a condition, looking at it every few milliseconds. */
+async function until(condition: () => unknown): Promise<void> {
+  await expect.poll(condition, { timeout: 20_000, interval: 10 }).toBeTruthy()
+}

@@ -1,0 +1,121 @@
+// Real parley processes for tests: each has a folder of its own, and none meets
+// the nodes of whoever else works on this machine.
+import { spawn, type ChildProcess } from 'node:child_process'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+
+export interface Options {
+  /** Where it keeps what it keeps; a new folder unless told. */
+  data?: string
+  port?: number
+  auth?: 'link' | 'none'
+  /** Files of a site by path, instead of the demo. */
+  site?: Record<string, string>
+  /** Addresses of other nodes. */
+  connect?: readonly string[]
+  /** Of config/parley.toml, with `site`. */
+  config?: string
+  args?: string[]
+}
+
+export class Parley {
+  readonly #process: ChildProcess
+  readonly #folder: string
+  readonly #ended: Promise<void>
+  readonly #options: Options
+  #output = ''
+
+  private constructor(options: Options, folder: string) {
+    this.#options = options
+    this.#folder = folder
+    const { port = 0, auth = 'link', connect = [], args = [] } = options
+    const flags = ['--no-open', '--linger', '--port', `${port}`, '--data', this.data, '--auth', auth]
+    const site = options.site ? [this.#writeSite(options.site)] : []
+    this.#process = spawn(process.env.PARLEY_BIN!, ['serve', ...site, ...flags, ...connect.flatMap((a) => ['--connect', a]), ...args], {
+      env: {
+        ...process.env,
+        XDG_RUNTIME_DIR: join(folder, 'run'),
+        PARLEY_P2P_MDNS: 'false',
+        PARLEY_P2P_DHT: 'false',
+      },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    this.#ended = new Promise((resolve) => this.#process.once('close', () => resolve()))
+  }
+
+  /** Starts one; resolves when it has printed where it is. */
+  static async start(options: Options = {}): Promise<Parley> {
+    const folder = options.data ?? mkdtempSync(join(tmpdir(), 'parley-e2e-'))
+    mkdirSync(join(folder, 'run'), { recursive: true, mode: 0o700 })
+    const node = new Parley(options, folder)
+    await node.#printed()
+    return node
+  }
+
+  /** The same one again, at the same port, with the same data. */
+  again(options: Options = {}): Promise<Parley> {
+    return Parley.start({ ...this.#options, data: this.#folder, port: this.port, ...options })
+  }
+
+  /** The link that lets a browser in. */
+  get link(): string {
+    return /^\s*open\s+(\S+)/m.exec(this.#output)![1]!
+  }
+
+  get port(): number {
+    return Number(new URL(this.link).port)
+  }
+
+  get url(): string {
+    return `http://${new URL(this.link).host}`
+  }
+
+  /** The node's libp2p addresses. */
+  get addresses(): string[] {
+    return [...this.#output.matchAll(/(\/(?:ip4|ip6|dns)\S*)$/gm)].map((m) => m[1]!).filter((a) => a.includes('/tcp/') || a.includes('/udp/'))
+  }
+
+  get data(): string {
+    return join(this.#folder, 'data')
+  }
+
+  /** What lets a program in. */
+  get token(): string {
+    return readFileSync(join(this.data, 'token'), 'utf8').trim()
+  }
+
+  /** Ends it in order, or as a crash. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM', { keep = false } = {}): Promise<void> {
+    this.#process.kill(signal)
+    await this.#ended
+    if (!keep) rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  get output(): string {
+    return this.#output
+  }
+
+  #writeSite(files: Record<string, string>): string {
+    const site = join(this.#folder, 'site')
+    const all = Object.entries(files).map(([path, text]) => [join('html', path), text] as const)
+    if (this.#options.config) all.push(['config/parley.toml', this.#options.config])
+    for (const [path, text] of all) {
+      mkdirSync(dirname(join(site, path)), { recursive: true })
+      writeFileSync(join(site, path), text)
+    }
+    return site
+  }
+
+  #printed(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const read = (chunk: Buffer) => {
+        this.#output += chunk
+        if (/^\s*open\s+\S+/m.test(this.#output) && /Ctrl-C/.test(this.#output)) resolve()
+      }
+      this.#process.stdout!.on('data', read)
+      this.#process.stderr!.on('data', read)
+      void this.#ended.then(() => reject(new Error(`parley ended:\n${this.#output}`)))
+    })
+  }
+}
