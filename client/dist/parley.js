@@ -215,15 +215,16 @@ nect({ WebSocket })",{cause})}}function opened(socket,signal){return new Promise
 removeEventListener("abort",gaveUp),socket.onopen=socket.onerror=socket.onclose=null,failure!==void 0&&(socket.onerror=()=>{},socket.close()),
 resolve(failure)},gaveUp=()=>done("given up"),timer=setTimeout(()=>done("no answer in time"),openTimeout);signal.addEventListener("abort",gaveUp),
 socket.onopen=()=>done(),socket.onerror=event=>text=event.message??"",socket.onclose=()=>done(text),signal.aborted&&gaveUp()})}async function explain(url,text){
-if(await blocked(url))return new ParleyError("network-blocked",`the browser does not let this page reach ${url.host}: allow it to use the lo\
-cal network in the site's settings`);switch(Number(/\b(?:response|status)\b\D*(\d{3})\b/i.exec(text)?.[1])||await askStatus(url)){case 401:return new ParleyError(
-"unauthorized","the node does not know this page: open the link that it printed when it started");case 403:case 421:return new ParleyError("\
-forbidden","the node does not let this page in");case 429:case 503:return new ParleyError("limit","the node is overloaded",{retryAfter:5e3})}
-return new ParleyError("unreachable",`no node answers at ${url.host}`+(text&&`: ${text}`))}async function askStatus(url){let http=url.href.replace(
-/^ws/,"http");if(!pageOrigin()||new URL(http).origin!==pageOrigin())return 0;try{return(await fetch(http,{cache:"no-store",signal:AbortSignal.
-timeout(3e3)})).status}catch{return 0}}async function blocked(url){let{navigator,location}=globalThis;if(!location||!isLocal(url.hostname)||
-isLocal(location.hostname))return!1;if(globalThis.isSecureContext===!1)return!0;for(let name of["local-network-access","loopback-network","l\
-ocal-network"])try{if((await navigator?.permissions.query({name}))?.state==="denied")return!0}catch{}return!1}function isLocal(host){return/^(localhost|\[::1\]|127(\.\d+){3}|10(\.\d+){3}|192\.168(\.\d+){2}|172\.(1[6-9]|2\d|3[01])(\.\d+){2}|169\.254(\.\d+){2})$/.
+let advice=await blocked(url);if(advice)return new ParleyError("network-blocked",`the browser does not let this page reach ${url.host}: ${advice}`);
+switch(Number(/\b(?:response|status)\b\D*(\d{3})\b/i.exec(text)?.[1])||await askStatus(url)){case 401:return new ParleyError("unauthorized",
+"the node does not know this page: open the link that it printed when it started");case 403:case 421:return new ParleyError("forbidden","the\
+ node does not let this page in");case 429:case 503:return new ParleyError("limit","the node is overloaded",{retryAfter:5e3})}return new ParleyError(
+"unreachable",`no node answers at ${url.host}`+(text&&`: ${text}`))}async function askStatus(url){let http=url.href.replace(/^ws/,"http");if(!pageOrigin()||
+new URL(http).origin!==pageOrigin())return 0;try{return(await fetch(http,{cache:"no-store",signal:AbortSignal.timeout(3e3)})).status}catch{return 0}}
+async function blocked(url){let{navigator,location}=globalThis;if(!(!location||!isLocal(url.hostname)||isLocal(location.hostname))){if(globalThis.
+isSecureContext===!1)return"only pages over https may ask for it";for(let name of["local-network-access","loopback-network","local-network"])
+try{if((await navigator?.permissions.query({name}))?.state==="denied")return"allow it to use the local network in the site's settings"}catch{}}}
+function isLocal(host){return/^(localhost|\[::1\]|127(\.\d+){3}|10(\.\d+){3}|192\.168(\.\d+){2}|172\.(1[6-9]|2\d|3[01])(\.\d+){2}|169\.254(\.\d+){2})$/.
 test(host)||/\.(localhost|local)$/.test(host)||/^\[f[cd]/.test(host)}var PageNode=class extends Emitter{#options;#session;#calls;#inbox;#protocols=new Map;#loops=new Set;#topics=new Map;#unwatch;#welcome;#state="\
 offline";#key;#first;constructor(options){super(),this.#options=options,this.#key=options.key,options.onState&&this.on("state",options.onState);
 let url=nodeUrl(options.url);this.#session=new Session(this,{dial:signal=>dial(url,options,signal),hello:()=>this.#key===void 0?{identity:options.

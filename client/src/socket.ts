@@ -100,12 +100,8 @@ function opened(socket: Socket, signal: AbortSignal): Promise<string | undefined
 }
 
 async function explain(url: URL, text: string): Promise<ParleyError> {
-  if (await blocked(url)) {
-    return new ParleyError(
-      'network-blocked',
-      `the browser does not let this page reach ${url.host}: allow it to use the local network in the site's settings`,
-    )
-  }
+  const advice = await blocked(url)
+  if (advice) return new ParleyError('network-blocked', `the browser does not let this page reach ${url.host}: ${advice}`)
   const status = Number(/\b(?:response|status)\b\D*(\d{3})\b/i.exec(text)?.[1]) || (await askStatus(url))
   switch (status) {
     case 401:
@@ -131,20 +127,20 @@ async function askStatus(url: URL): Promise<number> {
   }
 }
 
-/** Tells whether the browser keeps this page from the local network (Chrome 142 and later). */
-async function blocked(url: URL): Promise<boolean> {
+/** Says what to do where the browser keeps this page from the local network (Chrome 142 and later). */
+async function blocked(url: URL): Promise<string | undefined> {
   const { navigator, location } = globalThis as { navigator?: Navigator; location?: Location }
-  if (!location || !isLocal(url.hostname) || isLocal(location.hostname)) return false
-  if (globalThis.isSecureContext === false) return true // it may not even ask
+  if (!location || !isLocal(url.hostname) || isLocal(location.hostname)) return undefined
+  if (globalThis.isSecureContext === false) return 'only pages over https may ask for it'
   for (const name of ['local-network-access', 'loopback-network', 'local-network']) {
     try {
       const status = await navigator?.permissions.query({ name: name as PermissionName })
-      if (status?.state === 'denied') return true
+      if (status?.state === 'denied') return "allow it to use the local network in the site's settings"
     } catch {
       // this browser doesn't have that permission
     }
   }
-  return false
+  return undefined
 }
 
 /** True for the names and addresses of this machine and of private networks. */

@@ -16,7 +16,7 @@ export async function person(browser: Browser, name = '', options: Parameters<Br
   const errors: string[] = []
   context.on('weberror', (e) => errors.push(String(e.error())))
   context.on('console', (m) => m.type() === 'error' && errors.push(m.text()))
-  if (name) await context.addInitScript((n) => localStorage.getItem('name') ?? localStorage.setItem('name', n), name)
+  if (name) await context.addInitScript((n) => location.protocol === 'http:' && (localStorage.name ??= n), name)
   // Lets a test lose the page's connection as a network would.
   await context.addInitScript(() => {
     const Native = globalThis.WebSocket

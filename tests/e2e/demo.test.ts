@@ -186,18 +186,10 @@ describe('for everybody', () => {
   })
 
   test('runs under a strict content security policy', async () => {
-    const one = await node()
-    const { context, errors } = await person(browser, 'Ada Lovelace')
-    ending.push(() => context.close())
-    const page = await context.newPage()
-    await page.goto(one.link)
-    await page.route('**/*', async (route) => {
-      const response = await route.fetch()
-      const headers = { ...response.headers(), 'content-security-policy': "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'" }
-      await route.fulfill({ response, headers })
-    })
-    await page.reload()
-    await online(page)
+    const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'"
+    const one = await node({ args: ['--set', `http.security.contentSecurityPolicy=${policy}`] })
+    const { page, errors } = await visit(one, 'Ada Lovelace')
+    expect((await page.request.get(one.url)).headers()['content-security-policy']).toBe(policy)
     expect(await page.locator('#list .face').first().evaluate((face) => getComputedStyle(face).borderRadius)).toBe('50%')
     expect(errors).toEqual([])
   })

@@ -19,6 +19,9 @@ export interface Options {
   args?: string[]
 }
 
+/** Settings that keep a node on this machine, away from all others. */
+const alone = ['p2p.mdns=false', 'p2p.dht=false', 'p2p.listen=/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1']
+
 export class Parley {
   readonly #process: ChildProcess
   readonly #folder: string
@@ -30,18 +33,22 @@ export class Parley {
     this.#options = options
     this.#folder = folder
     const { port = 0, auth = 'link', connect = [], args = [] } = options
-    const flags = ['--no-open', '--linger', '--port', `${port}`, '--data', this.data, '--auth', auth]
+    const flags = ['--no-open', '--linger', '--port', `${port}`, '--data', this.data, '--auth', auth, ...alone.flatMap((s) => ['--set', s])]
     const site = options.site ? [this.#writeSite(options.site)] : []
     this.#process = spawn(process.env.PARLEY_BIN!, ['serve', ...site, ...flags, ...connect.flatMap((a) => ['--connect', a]), ...args], {
       env: {
         ...process.env,
+        PARLEY_BIN: undefined, // it is ours, and no setting of parley
         XDG_RUNTIME_DIR: join(folder, 'run'),
-        PARLEY_P2P_MDNS: 'false',
-        PARLEY_P2P_DHT: 'false',
       },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
-    this.#ended = new Promise((resolve) => this.#process.once('close', () => resolve()))
+    this.#ended = new Promise((resolve) =>
+      this.#process.once('close', (code, signal) => {
+        this.#output += `(ended with ${code ?? signal})`
+        resolve()
+      }),
+    )
   }
 
   /** Starts one; resolves when it has printed where it is. */
