@@ -215,6 +215,11 @@ func (n *Node) stop(ctx context.Context) error {
 	n.log.Info("stopping")
 	n.serving.Store(false)
 	n.backend.close()
+	drain, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if err := n.peers.Drain(drain); err != nil {
+		n.log.Warn("messages could not be delivered before the end", "err", err)
+	}
 	closing, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
 	err := n.gateway.Shutdown(closing)

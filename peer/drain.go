@@ -1,0 +1,48 @@
+package peer
+
+import (
+	"context"
+	"time"
+
+	"github.com/parley-p2p/parley/identity"
+)
+
+// drainLook is how often Drain looks whether the outboxes are empty. It runs
+// once, at the end of a node.
+const drainLook = 5 * time.Millisecond
+
+// Drain waits until everything that was put into an outbox is on its way and
+// taken by the other side, messages that nobody waits for (level queued) too. It
+// returns CodeTimeout with the number of those left when ctx ends first. New
+// messages are still taken: the caller stops those who send.
+func (n *Node) Drain(ctx context.Context) error {
+	tick := time.NewTicker(drainLook)
+	defer tick.Stop()
+	for {
+		left := n.unsettled()
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return identity.Errorf(identity.CodeTimeout, "%d messages are still on their way", left)
+		}
+	}
+}
+
+func (n *Node) unsettled() (left int) {
+	for _, p := range n.list() {
+		p.mu.Lock()
+		for _, c := range p.conversations {
+			left += c.queue.len()
+			for i := range c.flight.len() {
+				if !c.flight.at(i).taken {
+					left++
+				}
+			}
+		}
+		p.mu.Unlock()
+	}
+	return left
+}
