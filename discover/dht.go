@@ -57,7 +57,7 @@ func (d *Discovery) runDHT(ctx context.Context) {
 	if d.cfg.DHTServer {
 		mode = dht.ModeServer
 	}
-	opts := []dht.Option{dht.Mode(mode)}
+	opts := []dht.Option{dht.Mode(mode), dht.Datastore(newRecordStore(maxRecordBytes))}
 	infos, _ := parseInfos(d.cfg.Bootstrap) // validated
 	if len(infos) > 0 {
 		opts = append(opts, dht.BootstrapPeers(infos...))

@@ -94,7 +94,7 @@ func newBareHost(key identity.Key, parts bareParts) (h *bareHost, err error) {
 }
 
 func (h *bareHost) newSwarm(key identity.Key, parts bareParts) error {
-	peers, err := pstoremem.NewPeerstore()
+	peers, err := pstoremem.NewPeerstore(pstoremem.WithMaxAddresses(pageAddresses))
 	if err != nil {
 		return fmt.Errorf("make peerstore: %w", err)
 	}

@@ -3,6 +3,7 @@ package host
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/parley-p2p/parley/identity"
@@ -154,6 +156,12 @@ func pageListen(node []string) []string {
 		}
 	}
 	return out
+}
+
+// listensBeyond reports whether any address is not of the own machine alone.
+func listensBeyond(addrs []string) bool {
+	parsed, _ := parseAddrs(addrs)
+	return slices.ContainsFunc(parsed, func(a ma.Multiaddr) bool { return !manet.IsIPLoopback(a) })
 }
 
 func parseAddrs(texts []string) ([]ma.Multiaddr, error) {

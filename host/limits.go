@@ -18,6 +18,9 @@ const (
 	connBurstPerIP  = 512 // … after this many
 	streamsPerPeer  = 4096
 	circuitsPerPeer = 4096 // streams a node has to another are mostly circuits of their pages
+
+	nodeAddresses = 100_000 // addresses remembered of peers that aren't connected …
+	pageAddresses = 10_000  // … and by each page
 )
 
 // newLimits makes the resource manager that a node shares with its pages.

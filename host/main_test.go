@@ -19,7 +19,12 @@ import (
 	"github.com/parley-p2p/parley/network"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// Looking for a router takes 5 s, whatever happens to the host meanwhile,
+		// and then ends by itself; it has nothing of the host.
+		goleak.IgnoreAnyFunction("github.com/libp2p/go-libp2p/p2p/net/nat/internal/nat.discoverNATs.func1"))
+}
 
 // loopback is a node that only uses TCP on the own machine.
 func loopback() Config {

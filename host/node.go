@@ -15,6 +15,7 @@ import (
 	libnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
+	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
@@ -115,8 +116,13 @@ func (n *Node) hostOptions(key identity.Key) ([]libp2p.Option, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make connection manager: %w", err)
 	}
+	peers, err := pstoremem.NewPeerstore(pstoremem.WithMaxAddresses(nodeAddresses))
+	if err != nil {
+		return nil, fmt.Errorf("make peerstore: %w", err)
+	}
 	opts := []libp2p.Option{
 		libp2p.Identity(key.Libp2p()),
+		libp2p.Peerstore(peers),
 		libp2p.UserAgent(n.cfg.UserAgent),
 		libp2p.ProtocolVersion("parley/1"),
 		libp2p.ResourceManager(n.limits),
@@ -140,8 +146,10 @@ func (n *Node) hostOptions(key identity.Key) ([]libp2p.Option, error) {
 		opts = append(opts, libp2p.DisableMetrics())
 	}
 	if !n.cfg.NoNAT {
+		if listensBeyond(n.cfg.Listen) {
+			opts = append(opts, libp2p.NATPortMap())
+		}
 		opts = append(opts,
-			libp2p.NATPortMap(),
 			libp2p.EnableNATService(),
 			libp2p.EnableAutoNATv2(),
 			libp2p.EnableHolePunching(holepunch.WithTracer((*punchTracer)(n))),

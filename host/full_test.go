@@ -1,0 +1,64 @@
+package host
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	ma "github.com/multiformats/go-multiaddr"
+)
+
+// The default node: every transport of gateway.md §5.1, port mapping, AutoNAT
+// and hole punching. It is reached by each transport alone, and nothing is left
+// when it has closed (goleak looks).
+func TestDefaultNode(t *testing.T) {
+	cfg := Config{}
+	for _, text := range DefaultListen() {
+		if strings.HasPrefix(text, "/ip4") {
+			cfg.Listen = append(cfg.Listen, strings.Replace(text, "0.0.0.0", "127.0.0.1", 1))
+		}
+	}
+	n := newNode(t, cfg)
+	kinds := map[string]func(ma.Multiaddr) bool{
+		"tcp":           func(a ma.Multiaddr) bool { return last(a) == ma.P_TCP },
+		"quic":          func(a ma.Multiaddr) bool { return last(a) == ma.P_QUIC_V1 },
+		"websocket":     func(a ma.Multiaddr) bool { return last(a) == ma.P_WS },
+		"webtransport":  func(a ma.Multiaddr) bool { return hasProtocol(a, ma.P_WEBTRANSPORT) },
+		"webrtc-direct": func(a ma.Multiaddr) bool { return hasProtocol(a, ma.P_WEBRTC_DIRECT) },
+	}
+	for name, is := range kinds {
+		t.Run(name, func(t *testing.T) {
+			h := plainHost(t)
+			var at []ma.Multiaddr
+			for _, a := range bareAddrs(n.Addrs()) {
+				if is(a) {
+					at = append(at, a)
+				}
+			}
+			if len(at) == 0 {
+				t.Fatalf("no such address among %v", n.Addrs())
+			}
+			if err := h.Connect(deadline(t), peer.AddrInfo{ID: n.Local(), Addrs: at}); err != nil {
+				t.Fatal(err)
+			}
+			if r := <-ping.Ping(deadline(t), h, n.Local()); r.Error != nil {
+				t.Error(r.Error)
+			}
+		})
+	}
+}
+
+// What the zero Config means: on all interfaces, with port mapping.
+func TestZeroConfig(t *testing.T) {
+	n := newNode(t, Config{})
+	p := newPage(t, n)
+	if len(n.Addrs()) == 0 || len(p.Addrs()) == 0 {
+		t.Errorf("addresses of the node %v, of a page %v", n.Addrs(), p.Addrs())
+	}
+}
+
+func last(a ma.Multiaddr) int {
+	p := a.Protocols()
+	return p[len(p)-1].Code
+}
