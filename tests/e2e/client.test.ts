@@ -2,7 +2,7 @@
 // worker, beside a page of v1.
 import { createRequire } from 'node:module'
 import type { Browser, Page } from 'playwright-core'
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { connect, type ConnectOptions, type ParleyNode, type SocketConstructor } from '../../client/src/index.js'
 import { launch, loseConnection, person } from './browser.js'
 import { Parley } from './parley.js'
@@ -252,5 +252,5 @@ describe('in the browser', () => {
 
 /** Waits for a condition, looking at it every few milliseconds. */
 async function until(condition: () => unknown): Promise<void> {
-  await expect.poll(condition, { timeout: 20_000, interval: 10 }).toBeTruthy()
+  await vi.waitUntil(condition, { timeout: 20_000, interval: 10 })
 }

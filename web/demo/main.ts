@@ -272,8 +272,8 @@ function row(id: string, about: string): HTMLElement {
 /** How somebody is reached, in a few words. */
 function describe(peer: string): string {
   const info = paths.get(peer)
-  if (!info) return 'here'
-  const words = { self: 'you', local: 'on this node', direct: 'direct', punch: 'direct, through NAT', relay: 'through a relay', star: 'through a star', none: 'not connected' }
+  if (!info || (info.path === 'none' && !info.tried.length)) return 'here' // nobody needed a way to them yet
+  const words = { self: 'you', local: 'on this node', direct: 'direct', punch: 'direct, through NAT', relay: 'through a relay', star: 'through a star', none: 'not reached' }
   const rtt = info.rtt ? `, ${info.rtt < 10 ? info.rtt.toFixed(1) : Math.round(info.rtt)} ms` : ''
   return (words[info.path] ?? info.path) + rtt
 }
