@@ -86,7 +86,6 @@ func newLink(log *slog.Logger) *link {
 // set, by the reader.
 func (l *link) options() socket.Options {
 	return socket.Options{Subprotocols: []string{v2.Subprotocol}, Limit: firstFrame, Heard: l.hear, PongOK: func() bool {
-		l.hear()
 		ok, _ := l.pings.Allow(1, time.Now())
 		if !ok {
 			l.drop(errPings)
@@ -116,7 +115,6 @@ func (l *link) read(buf []byte) (socket.Kind, []byte, error) {
 	l.hear() // however long the page had to wait, it was not silent
 	l.reading.Store(true)
 	kind, msg, err := l.sock.Read(buf)
-	l.hear()
 	l.reading.Store(false)
 	if err == nil {
 		return kind, msg, nil

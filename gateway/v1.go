@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"time"
+	"unicode/utf8"
 
 	"github.com/parley-p2p/parley/flow"
 	"github.com/parley-p2p/parley/gateway/socket"
@@ -34,9 +35,12 @@ func (g *Gateway) serveV1(l *link, s *session) {
 func (p *v1Session) readLoop() error {
 	var buf []byte
 	for {
-		_, msg, err := p.l.read(buf[:0])
+		kind, msg, err := p.l.read(buf[:0])
 		if err != nil {
 			return err
+		}
+		if kind == socket.Text && !utf8.Valid(msg) {
+			return violation(socket.BadText, "text that is not UTF-8")
 		}
 		if err := p.frame(msg); err != nil {
 			return err

@@ -50,7 +50,7 @@ func KeyFromSeed(seed [ed25519.SeedSize]byte) (Key, error) {
 // (gateway.md §2.7). Keys other than ed25519 are refused.
 func ParseKey(text string) (Key, error) {
 	if len(text) > maxKeyText {
-		return Key{}, &Error{Code: CodeMalformed, Text: "failed to decode peer key: too long"}
+		return Key{}, &Error{Code: CodeMalformed, Text: "failed to unmarshal peer key: too long"}
 	}
 	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {

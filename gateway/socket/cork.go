@@ -13,7 +13,8 @@ import (
 // can leave in one system call and a close can be bounded in time.
 type hijackKeeper struct {
 	http.ResponseWriter
-	conn *corked
+	heard func()
+	conn  *corked
 }
 
 // writeBuffer is small because corked gathers what is written anyway.
@@ -25,7 +26,7 @@ func (h *hijackKeeper) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	h.conn = &corked{Conn: conn}
+	h.conn = &corked{Conn: conn, heard: h.heard}
 	return h.conn, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(h.conn, writeBuffer)), nil
 }
 
@@ -34,6 +35,7 @@ func (h *hijackKeeper) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // never land inside another frame's system call.
 type corked struct {
 	net.Conn
+	heard func() // something came
 
 	end atomic.Int64 // when everything ends, in Unix nanoseconds; 0 while it goes on
 
@@ -49,6 +51,16 @@ var gatherPool = sync.Pool{New: func() any {
 	b := make([]byte, 0, 4<<10)
 	return &b
 }}
+
+// Read tells that something came: the bytes of a large message count too, in
+// whose middle no pong can come.
+func (c *corked) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.heard()
+	}
+	return n, err
+}
 
 func (c *corked) cork() {
 	c.mu.Lock()

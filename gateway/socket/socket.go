@@ -54,13 +54,13 @@ const (
 	maxReason = 123
 )
 
-// Options says how to accept a socket. The zero Limit is the library's 32 KiB.
+// Options says how to accept a socket. All of it is needed.
 type Options struct {
 	Subprotocols []string
 	Limit        int // bytes of a message, until SetLimit
 	// PongOK is asked for every ping that comes in; false leaves it unanswered.
 	PongOK func() bool
-	// Heard is told of every pong.
+	// Heard is told whenever bytes have come.
 	Heard func()
 }
 
@@ -73,17 +73,12 @@ type Socket struct {
 // Accept upgrades a request. It answers the request itself when it fails: 426
 // without an upgrade, 400 for a broken one.
 func Accept(w http.ResponseWriter, r *http.Request, opts Options) (*Socket, error) {
-	keep := &hijackKeeper{ResponseWriter: w}
+	keep := &hijackKeeper{ResponseWriter: w, heard: opts.Heard}
 	ws, err := websocket.Accept(keep, r, &websocket.AcceptOptions{
 		Subprotocols:       opts.Subprotocols,
 		InsecureSkipVerify: true, // access.Policy has compared the origin as a whole; the library asks less
 		CompressionMode:    websocket.CompressionDisabled,
-		OnPingReceived:     func(context.Context, []byte) bool { return opts.PongOK == nil || opts.PongOK() },
-		OnPongReceived: func(context.Context, []byte) {
-			if opts.Heard != nil {
-				opts.Heard()
-			}
-		},
+		OnPingReceived:     func(context.Context, []byte) bool { return opts.PongOK() },
 	})
 	if err != nil {
 		return nil, err

@@ -151,7 +151,7 @@ func (f Frame) Hello() (h HelloFrame, err error) {
 	case !validIdentity(h.Identity):
 		return h, malformed("identity is up to 64 characters of A-Z a-z 0-9 . _ -")
 	case len(h.Key) > maxKeyText:
-		return h, malformed("failed to decode peer key: too long")
+		return h, malformed("failed to unmarshal peer key: too long")
 	case h.Session != nil && len(h.Session) != TokenSize:
 		return h, malformed("session is 16 bytes")
 	}

@@ -1,0 +1,292 @@
+package gatewaytest
+
+// V1Scripts is gateway.md §2.2 to §2.9 as conversations, each error reply of v1
+// that needs no special settings included.
+func V1Scripts() []Script {
+	return []Script{
+		{"envelope: before peer", `
+			A > {"requestid":0,"method":"listpeers","params":{"topic":"x"},"isresponse":false}
+			A < {"requestid":0,"method":"","error":{"code":404,"message":"peer not found: "},"isresponse":true}
+			A > {"requestid":1,"method":"send","params":{},"isresponse":false}
+			A < {"requestid":1,"method":"","error":{"code":404,"message":"peer not found: "},"isresponse":true}
+		`},
+		{"envelope: unknown methods", `
+			A > {"requestid":0,"method":"fly","params":{},"isresponse":false}
+			A < {"requestid":0,"method":"","error":{"code":400,"message":"unknown method: fly"},"isresponse":true}
+			A > {"requestid":1,"method":"ListPeers","params":{},"isresponse":false}
+			A < {"requestid":1,"method":"","error":{"code":400,"message":"unknown method: ListPeers"},"isresponse":true}
+			A > {"requestid":2,"method":"","result":null,"isresponse":true}
+			A < {"requestid":2,"method":"","error":{"code":400,"message":"unknown method: "},"isresponse":true}
+			A > {}
+			A < {"requestid":0,"method":"","error":{"code":400,"message":"unknown method: "},"isresponse":true}
+		`},
+		{"envelope: isresponse true is a request of its method", `
+			A > {"requestid":3,"method":"listpeers","params":{"topic":"x"},"isresponse":true}
+			A < {"requestid":3,"method":"","error":{"code":404,"message":"peer not found: "},"isresponse":true}
+		`},
+		{"envelope: what isn't one is dropped, the session goes on", `
+			A > not JSON
+			A > {"requestid":"abc","method":"peer","isresponse":false}
+			A > {"requestid":1.5,"method":"peer","isresponse":false}
+			A > {"requestid":1,"method":7,"isresponse":false}
+			A > {"requestid":1,"method":"peer","isresponse":"no"}
+			A > [1]
+			A > null
+			A > {"requestid":2,"method":"fly","isresponse":false}
+			A < {"requestid":2,"method":"","error":{"code":400,"message":"unknown method: fly"},"isresponse":true}
+		`},
+		{"envelope: any letter case, any order, unknown members", `
+			A > {"Params":{"PeerKey":""},"METHOD":"peer","more":[1],"RequestID":9}
+			A < {"requestid":9,"method":"","result":{"peerid":"$A","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+			A > {"requestid":10,"method":"start","params":{"PROTOCOL":"/t/1","other":{}},"isresponse":false}
+			A < {"requestid":10,"method":"","result":null,"isresponse":true}
+		`},
+		{"envelope: ids used again, negative, large", `
+			A > {"requestid":0,"method":"peer","isresponse":false}
+			A < {"requestid":0,"method":"","result":{"peerid":"$A","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+			A > {"requestid":0,"method":"listpeers","params":{"topic":"x"},"isresponse":false}
+			A < {"requestid":0,"method":"","result":{"peers":[]},"isresponse":true}
+			A > {"requestid":-7,"method":"listpeers","params":{"topic":"x"},"isresponse":false}
+			A < {"requestid":-7,"method":"","result":{"peers":[]},"isresponse":true}
+			A > {"requestid":9007199254740991,"method":"listpeers","params":{"topic":"x"},"isresponse":false}
+			A < {"requestid":9007199254740991,"method":"","result":{"peers":[]},"isresponse":true}
+		`},
+		{"params: missing and ill-typed", `
+			A > {"requestid":0,"method":"peer","params":{"peerkey":5},"isresponse":false}
+			A < {"requestid":0,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":1,"method":"peer","params":[],"isresponse":false}
+			A < {"requestid":1,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":2,"method":"peer","params":null,"isresponse":false}
+			A < {"requestid":2,"method":"","result":{"peerid":"$A","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+			A > {"requestid":3,"method":"start","isresponse":false}
+			A < {"requestid":3,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":4,"method":"stop","params":{"protocol":{}},"isresponse":false}
+			A < {"requestid":4,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":5,"method":"send","params":{"peer":"x","data":1},"isresponse":false}
+			A < {"requestid":5,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":6,"method":"subscribe","params":{"topic":null},"isresponse":false}
+			A < {"requestid":6,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":7,"method":"publish","params":{"data":1},"isresponse":false}
+			A < {"requestid":7,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":8,"method":"addpeers","params":{"peerIds":"x"},"isresponse":false}
+			A < {"requestid":8,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":9,"method":"getfile","params":{},"isresponse":false}
+			A < {"requestid":9,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+		`},
+		{"peer: once a connection", `
+			A > {"requestid":1,"method":"peer","params":{},"isresponse":false}
+			A < {"requestid":1,"method":"","result":{"peerid":"$A","peerkey":"$key","version":"1.0.0"},"isresponse":true}
+			A > {"requestid":2,"method":"peer","params":{},"isresponse":false}
+			A < {"requestid":2,"method":"","error":{"code":500,"message":"peer already created on this connection"},"isresponse":true}
+			A > {"requestid":3,"method":"listpeers","params":{"topic":"x"},"isresponse":false}
+			A < {"requestid":3,"method":"","result":{"peers":[]},"isresponse":true}
+		`},
+		{"peer: the same key while it lives, and at once after the close", `
+			A > {"requestid":1,"method":"peer","params":{},"isresponse":false}
+			A < {"requestid":1,"method":"","result":{"peerid":"$A","peerkey":"$key","version":"1.0.0"},"isresponse":true}
+			D > {"requestid":0,"method":"peer","params":{"peerkey":"$key"},"isresponse":false}
+			D < {"requestid":0,"method":"","error":{"code":500,"message":"peer ID already in use (possible duplicate browser tab)"},"isresponse":true}
+			A close
+			D > {"requestid":1,"method":"peer","params":{"peerkey":"$key"},"isresponse":false}
+			D < {"requestid":1,"method":"","result":{"peerid":"$A","peerkey":"$key","version":"1.0.0"},"isresponse":true}
+		`},
+		{"peer: bad keys leave the socket as it was", `
+			A > {"requestid":0,"method":"peer","params":{"peerkey":"!!"},"isresponse":false}
+			A < {"requestid":0,"method":"","error":{"code":500,"message":"failed to decode peer key: $_"},"isresponse":true}
+			A > {"requestid":1,"method":"peer","params":{"peerkey":"aGVsbG8="},"isresponse":false}
+			A < {"requestid":1,"method":"","error":{"code":500,"message":"failed to unmarshal peer key: $_"},"isresponse":true}
+			# a secp256k1 key
+			A > {"requestid":2,"method":"peer","params":{"peerkey":"CAISIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"},"isresponse":false}
+			A < {"requestid":2,"method":"","error":{"code":500,"message":"failed to unmarshal peer key: $_"},"isresponse":true}
+			A > {"requestid":3,"method":"peer","params":{},"isresponse":false}
+			A < {"requestid":3,"method":"","result":{"peerid":"$A","peerkey":"$key","version":"1.0.0"},"isresponse":true}
+		`},
+		{"start and stop", `
+			A > {"requestid":1,"method":"peer","params":{},"isresponse":false}
+			A < {"requestid":1,"method":"","result":{"peerid":"$A","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+			A > {"requestid":2,"method":"start","params":{"protocol":"/t/1"},"isresponse":false}
+			A < {"requestid":2,"method":"","result":null,"isresponse":true}
+			A > {"requestid":3,"method":"start","params":{"protocol":"/t/1"},"isresponse":false}
+			A < {"requestid":3,"method":"","error":{"code":500,"message":"already started protocol: /t/1"},"isresponse":true}
+			A > {"requestid":4,"method":"stop","params":{"protocol":"/t/1"},"isresponse":false}
+			A < {"requestid":4,"method":"","result":null,"isresponse":true}
+			A > {"requestid":5,"method":"stop","params":{"protocol":"/t/1"},"isresponse":false}
+			A < {"requestid":5,"method":"","error":{"code":500,"message":"protocol not started: /t/1"},"isresponse":true}
+			A > {"requestid":6,"method":"start","params":{"protocol":"/t/1"},"isresponse":false}
+			A < {"requestid":6,"method":"","result":null,"isresponse":true}
+			A > {"requestid":7,"method":"start","params":{"protocol":""},"isresponse":false}
+			A < {"requestid":7,"method":"","error":{"code":500,"message":"protocol is reserved: "},"isresponse":true}
+			A > {"requestid":8,"method":"start","params":{"protocol":"/p2p-webapp/1.0.0"},"isresponse":false}
+			A < {"requestid":8,"method":"","error":{"code":500,"message":"protocol is reserved: /p2p-webapp/1.0.0"},"isresponse":true}
+			A > {"requestid":9,"method":"start","params":{"protocol":"/parley/x"},"isresponse":false}
+			A < {"requestid":9,"method":"","error":{"code":500,"message":"protocol is reserved: /parley/x"},"isresponse":true}
+		`},
+		{"send: delivered, with the ack before the response", pair + `
+			A > {"requestid":5,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":{"hello":1},"ack":0},"isresponse":false}
+			A < {"requestid":0,"method":"ack","params":{"ack":0},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+			B < {"requestid":0,"method":"peerData","params":{"peer":"$A","protocol":"/t/1","data":{"hello":1}},"isresponse":false}
+			A > {"requestid":6,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":2,"ack":41},"isresponse":false}
+			A < {"requestid":1,"method":"ack","params":{"ack":41},"isresponse":false}
+			A < {"requestid":6,"method":"","result":null,"isresponse":true}
+			B < {"requestid":1,"method":"peerData","params":{"peer":"$A","protocol":"/t/1","data":2},"isresponse":false}
+		`},
+		{"send: without ack", pair + `
+			A > {"requestid":5,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":1,"ack":-1},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+			B < {"requestid":0,"method":"peerData","params":{"peer":"$A","protocol":"/t/1","data":1},"isresponse":false}
+			A > {"requestid":6,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":2},"isresponse":false}
+			A < {"requestid":6,"method":"","result":null,"isresponse":true}
+			B < {"requestid":1,"method":"peerData","params":{"peer":"$A","protocol":"/t/1","data":2},"isresponse":false}
+		`},
+		{"send: bad ack numbers", pair + `
+			A > {"requestid":5,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":1,"ack":-2},"isresponse":false}
+			A < {"requestid":5,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":6,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":1,"ack":1.5},"isresponse":false}
+			A < {"requestid":6,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+			A > {"requestid":7,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":1,"ack":"1"},"isresponse":false}
+			A < {"requestid":7,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}
+		`},
+		{"send: data stays the text that it was", pair + `
+			A > {"requestid":5,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":{"b":1,"a":12345678901234567890123,"e":"\u003c\/ü","f":1.0e2, "s" : [ ]}},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+			B < {"requestid":0,"method":"peerData","params":{"peer":"$A","protocol":"/t/1","data":{"b":1,"a":12345678901234567890123,"e":"\u003c\/ü","f":1.0e2, "s" : [ ]}},"isresponse":false}
+			A > {"requestid":6,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":{"$bytes":"aGk="}},"isresponse":false}
+			A < {"requestid":6,"method":"","result":null,"isresponse":true}
+			B < {"requestid":1,"method":"peerData","params":{"peer":"$A","protocol":"/t/1","data":{"$bytes":"aGk="}},"isresponse":false}
+			A > {"requestid":7,"method":"send","params":{"peer":"$B","protocol":"/t/1"},"isresponse":false}
+			A < {"requestid":7,"method":"","result":null,"isresponse":true}
+			B < {"requestid":2,"method":"peerData","params":{"peer":"$A","protocol":"/t/1","data":null},"isresponse":false}
+		`},
+		{"send: to a peer id that isn't one", pair + `
+			A > {"requestid":5,"method":"send","params":{"peer":"nobody","protocol":"/t/1","data":1,"ack":0},"isresponse":false}
+			A < {"requestid":5,"method":"","error":{"code":500,"message":"invalid peer ID: $_"},"isresponse":true}
+		`},
+		{"send: to the own id, without starting what is sent on", pair + `
+			A > {"requestid":5,"method":"start","params":{"protocol":"/me"},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+			A > {"requestid":6,"method":"send","params":{"peer":"$A","protocol":"/me","data":"x"},"isresponse":false}
+			A < {"requestid":6,"method":"","result":null,"isresponse":true}
+			A < {"requestid":0,"method":"peerData","params":{"peer":"$A","protocol":"/me","data":"x"},"isresponse":false}
+		`},
+		{"send: what waits for a start comes behind its response", pair + `
+			A > {"requestid":5,"method":"send","params":{"peer":"$B","protocol":"/late","data":1,"ack":0},"isresponse":false}
+			B > {"requestid":9,"method":"start","params":{"protocol":"/late"},"isresponse":false}
+			B < {"requestid":9,"method":"","result":null,"isresponse":true}
+			B < {"requestid":0,"method":"peerData","params":{"peer":"$A","protocol":"/late","data":1},"isresponse":false}
+			A < {"requestid":0,"method":"ack","params":{"ack":0},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+		`},
+		{"pipelined behind peer", `
+			B > {"requestid":0,"method":"peer","params":{},"isresponse":false}
+			B < {"requestid":0,"method":"","result":{"peerid":"$B","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+			B > {"requestid":1,"method":"start","params":{"protocol":"/t/1"},"isresponse":false}
+			B < {"requestid":1,"method":"","result":null,"isresponse":true}
+			A > {"requestid":0,"method":"peer","params":{},"isresponse":false}
+			A > {"requestid":1,"method":"start","params":{"protocol":"/t/1"},"isresponse":false}
+			A > {"requestid":2,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":1,"ack":0},"isresponse":false}
+			A < {"requestid":0,"method":"","result":{"peerid":"$A","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+			A < {"requestid":1,"method":"","result":null,"isresponse":true}
+			A < {"requestid":0,"method":"ack","params":{"ack":0},"isresponse":false}
+			A < {"requestid":2,"method":"","result":null,"isresponse":true}
+		`},
+		{"topics: members, publications, the own included", pair + `
+			A > {"requestid":5,"method":"subscribe","params":{"topic":"room-1"},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+			B > {"requestid":5,"method":"subscribe","params":{"topic":"room-1"},"isresponse":false}
+			B < {"requestid":5,"method":"","result":null,"isresponse":true}
+			B < {"requestid":0,"method":"peerChange","params":{"topic":"room-1","peerid":"$A","joined":true},"isresponse":false}
+			A < {"requestid":0,"method":"peerChange","params":{"topic":"room-1","peerid":"$B","joined":true},"isresponse":false}
+			A > {"requestid":6,"method":"listpeers","params":{"topic":"room-1"},"isresponse":false}
+			A < {"requestid":6,"method":"","result":{"peers":["$B"]},"isresponse":true}
+			B > {"requestid":6,"method":"publish","params":{"topic":"room-1","data":{"text":"hi"}},"isresponse":false}
+			B <~ {"requestid":6,"method":"","result":null,"isresponse":true}
+			B <~ {"requestid":1,"method":"topicData","params":{"topic":"room-1","peerid":"$B","data":{"text":"hi"}},"isresponse":false}
+			A < {"requestid":1,"method":"topicData","params":{"topic":"room-1","peerid":"$B","data":{"text":"hi"}},"isresponse":false}
+			B > {"requestid":7,"method":"unsubscribe","params":{"topic":"room-1"},"isresponse":false}
+			B < {"requestid":7,"method":"","result":null,"isresponse":true}
+			A < {"requestid":2,"method":"peerChange","params":{"topic":"room-1","peerid":"$B","joined":false},"isresponse":false}
+			A > {"requestid":7,"method":"listpeers","params":{"topic":"room-1"},"isresponse":false}
+			A < {"requestid":7,"method":"","result":{"peers":[]},"isresponse":true}
+		`},
+		{"topics: subscribe and unsubscribe are idempotent", pair + `
+			B > {"requestid":4,"method":"subscribe","params":{"topic":"room-2"},"isresponse":false}
+			B < {"requestid":4,"method":"","result":null,"isresponse":true}
+			A > {"requestid":5,"method":"subscribe","params":{"topic":"room-2"},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+			A < {"requestid":0,"method":"peerChange","params":{"topic":"room-2","peerid":"$B","joined":true},"isresponse":false}
+			A > {"requestid":6,"method":"subscribe","params":{"topic":"room-2"},"isresponse":false}
+			A < {"requestid":6,"method":"","result":null,"isresponse":true}
+			A > {"requestid":7,"method":"unsubscribe","params":{"topic":"room-2"},"isresponse":false}
+			A < {"requestid":7,"method":"","result":null,"isresponse":true}
+			A > {"requestid":8,"method":"unsubscribe","params":{"topic":"room-2"},"isresponse":false}
+			A < {"requestid":8,"method":"","result":null,"isresponse":true}
+			A > {"requestid":9,"method":"unsubscribe","params":{"topic":"never"},"isresponse":false}
+			A < {"requestid":9,"method":"","result":null,"isresponse":true}
+		`},
+		{"topics: publishing needs no subscription", pair + `
+			A > {"requestid":5,"method":"publish","params":{"topic":"room-3","data":1},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+		`},
+		{"topics: parley's own are reserved", pair + `
+			A > {"requestid":5,"method":"subscribe","params":{"topic":"/parley/x"},"isresponse":false}
+			A < {"requestid":5,"method":"","error":{"code":500,"message":"topic is reserved: /parley/x"},"isresponse":true}
+			A > {"requestid":6,"method":"publish","params":{"topic":"/parley/x","data":1},"isresponse":false}
+			A < {"requestid":6,"method":"","error":{"code":500,"message":"topic is reserved: /parley/x"},"isresponse":true}
+		`},
+		{"peers: added and removed, those that aren't ids skipped", pair + `
+			A > {"requestid":5,"method":"addpeers","params":{"peerIds":["$B","nobody",""]},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+			A > {"requestid":6,"method":"removepeers","params":{"peerIds":["$B","nobody"]},"isresponse":false}
+			A < {"requestid":6,"method":"","result":null,"isresponse":true}
+			A > {"requestid":7,"method":"addpeers","params":{"peerIds":[]},"isresponse":false}
+			A < {"requestid":7,"method":"","result":null,"isresponse":true}
+		`},
+	}
+}
+
+// V1WithoutFiles is what a node without files answers, so that no call of the
+// existing client hangs (gateway.md §3).
+func V1WithoutFiles() Script {
+	return Script{"files: not on this node", pair + `
+		A > {"requestid":5,"method":"listfiles","params":{"peerid":"$B"},"isresponse":false}
+		A < {"requestid":5,"method":"","error":{"code":500,"message":"files are not available on this node"},"isresponse":true}
+		A < {"requestid":0,"method":"peerFiles","params":{"peerid":"$B","cid":"","entries":{}},"isresponse":false}
+		A > {"requestid":6,"method":"getfile","params":{"cid":"QmX"},"isresponse":false}
+		A < {"requestid":6,"method":"","result":null,"isresponse":true}
+		A < {"requestid":1,"method":"gotFile","params":{"cid":"QmX","success":false,"content":{"error":"files are not available on this node"}},"isresponse":false}
+		A > {"requestid":7,"method":"storefile","params":{"path":"a.txt","content":"aGVsbG8=","directory":false},"isresponse":false}
+		A < {"requestid":7,"method":"","error":{"code":500,"message":"files are not available on this node"},"isresponse":true}
+		A > {"requestid":8,"method":"removefile","params":{"path":"a.txt"},"isresponse":false}
+		A < {"requestid":8,"method":"","error":{"code":500,"message":"files are not available on this node"},"isresponse":true}
+		C > {"requestid":0,"method":"peer","params":{"rootDirectory":"QmX"},"isresponse":false}
+		C < {"requestid":0,"method":"","error":{"code":500,"message":"files are not available on this node"},"isresponse":true}
+		C > {"requestid":1,"method":"peer","params":{},"isresponse":false}
+		C < {"requestid":1,"method":"","result":{"peerid":"$C","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+	`}
+}
+
+// V1Unreachable waits for peer.sendTimeout: a peer that doesn't exist, and one
+// that doesn't start the protocol.
+func V1Unreachable() Script {
+	return Script{"send: to nobody", pair + `
+		A > {"requestid":5,"method":"send","params":{"peer":"12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN","protocol":"/t/1","data":1,"ack":0},"isresponse":false}
+		A < {"requestid":5,"method":"","error":{"code":500,"message":"peer unreachable: 12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN: $_"},"isresponse":true}
+		A > {"requestid":6,"method":"send","params":{"peer":"$B","protocol":"/no","data":1,"ack":1},"isresponse":false}
+		A < {"requestid":6,"method":"","error":{"code":500,"message":"protocol not started by peer: /no"},"isresponse":true}
+		# no ack came, and its number was never used: the next push is the first
+		A > {"requestid":7,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":1,"ack":2},"isresponse":false}
+		A < {"requestid":0,"method":"ack","params":{"ack":2},"isresponse":false}
+		A < {"requestid":7,"method":"","result":null,"isresponse":true}
+	`}
+}
+
+// pair makes two pages, of which B listens to /t/1.
+const pair = `
+	A > {"requestid":0,"method":"peer","params":{},"isresponse":false}
+	A < {"requestid":0,"method":"","result":{"peerid":"$A","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+	B > {"requestid":0,"method":"peer","params":{},"isresponse":false}
+	B < {"requestid":0,"method":"","result":{"peerid":"$B","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+	B > {"requestid":1,"method":"start","params":{"protocol":"/t/1"},"isresponse":false}
+	B < {"requestid":1,"method":"","result":null,"isresponse":true}
+`
