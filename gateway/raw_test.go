@@ -24,7 +24,7 @@ type raw struct {
 
 func dialRaw(t testing.TB, s *gatewaytest.Server, header ...string) *raw {
 	t.Helper()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	conn, err := dialConn(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,6 +52,13 @@ func dialRaw(t testing.TB, s *gatewaytest.Server, header ...string) *raw {
 		t.Fatalf("extensions %q were agreed on", ext)
 	}
 	return r
+}
+
+func dialConn(s *gatewaytest.Server) (net.Conn, error) {
+	if s.Pipes != nil {
+		return s.Pipes.Dial()
+	}
+	return net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 }
 
 func (r *raw) send(b []byte) {

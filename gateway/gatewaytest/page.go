@@ -48,20 +48,39 @@ func DialVia(t testing.TB, client *http.Client, url string, header http.Header, 
 
 // Page2 is a v2 page by hand. It is for one goroutine.
 type Page2 struct {
-	t       testing.TB
-	WS      *websocket.Conn
-	Welcome v2.WelcomeFrame
-	Got     uint64 // numbered frames that came
-	queue   []v2.Frame
-	nextID  uint64
+	t        testing.TB
+	WS       *websocket.Conn
+	Welcome  v2.WelcomeFrame
+	Got      uint64 // numbered frames that came
+	queue    []v2.Frame
+	nextID   uint64
+	Patience time.Duration // bounds every wait
 }
 
 // Join2 opens a socket and says hello.
 func Join2(t testing.TB, s *Server, h v2.HelloFrame) *Page2 {
 	t.Helper()
-	p := &Page2{t: t, WS: Dial(t, s.URL, s.Header, v2.Subprotocol)}
+	p := Open2(t, s)
 	p.Hello(h)
 	return p
+}
+
+// Open2 opens a socket for v2 and says nothing.
+func Open2(t testing.TB, s *Server) *Page2 {
+	t.Helper()
+	return &Page2{t: t, Patience: patience, WS: DialVia(t, s.Client, s.URL, s.Header, v2.Subprotocol)}
+}
+
+// Resume opens another socket for the session of p, as a page does that got n
+// numbered frames; p is left alone.
+func (p *Page2) Resume(s *Server, n uint64) *Page2 {
+	p.t.Helper()
+	again := Join2(p.t, s, v2.HelloFrame{Session: p.Welcome.Session, Received: n})
+	again.nextID = p.nextID
+	if again.Welcome.Resumed {
+		again.Got = n
+	}
+	return again
 }
 
 // Hello says hello and waits for the welcome.
@@ -82,7 +101,7 @@ func (p *Page2) Hello(h v2.HelloFrame) {
 // Write sends one message of frames.
 func (p *Page2) Write(frames []byte) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), p.Patience)
 	defer cancel()
 	if err := p.WS.Write(ctx, websocket.MessageBinary, frames); err != nil {
 		p.t.Fatalf("write: %v", err)
@@ -93,7 +112,7 @@ func (p *Page2) Write(frames []byte) {
 // socket's.
 func (p *Page2) Read() (v2.Frame, error) {
 	for len(p.queue) == 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		ctx, cancel := context.WithTimeout(context.Background(), p.Patience)
 		_, msg, err := p.WS.Read(ctx)
 		cancel()
 		if err != nil {

@@ -19,7 +19,9 @@ type Server struct {
 	Gateway *gateway.Gateway
 	Backend *Backend
 	Policy  *access.Policy
-	Header  http.Header // lets a program in
+	Header  http.Header  // lets a program in
+	Client  *http.Client // for Dial; nil is the usual one
+	Pipes   *Pipes       // what it listens on, if that is in memory
 }
 
 // Option changes how Start starts.
@@ -75,6 +77,9 @@ func Start(t testing.TB, opts ...Option) *Server {
 	s := &Server{Backend: o.backend, Policy: policy, Gateway: gateway.New(o.backend, policy, o.cfg),
 		URL:    "http://127.0.0.1:" + strconv.Itoa(o.access.Port),
 		Header: http.Header{"Authorization": {"Bearer " + o.access.Bearer}}}
+	if pipes, ok := o.listener.(*Pipes); ok {
+		s.Pipes, s.Client = pipes, pipes.Client(nil)
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/ws", s.Gateway)
 	mux.Handle("/", policy.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("page")) })))
