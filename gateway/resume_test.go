@@ -85,7 +85,10 @@ type stubborn struct {
 	cuts   int
 }
 
-var errGaveUp = errors.New("took too long")
+var (
+	errGaveUp    = errors.New("took too long")
+	errForgotten = errors.New("the node has forgotten the session")
+)
 
 // connect opens a socket until one of them gets as far as a welcome.
 func (p *stubborn) connect(ctx context.Context) error {
@@ -98,8 +101,8 @@ func (p *stubborn) connect(ctx context.Context) error {
 		if len(p.budgets) > 0 {
 			b, p.budgets = p.budgets[0], p.budgets[1:]
 		}
-		if p.dial(ctx, b) == nil {
-			return nil
+		if err := p.dial(ctx, b); err == nil || err == errForgotten {
+			return err
 		}
 	}
 	return errGaveUp
@@ -132,7 +135,7 @@ func (p *stubborn) dial(ctx context.Context, b budget) (err error) {
 		return err
 	}
 	if p.token != nil && !w.Resumed {
-		panic("the node has forgotten the session")
+		return errForgotten
 	}
 	p.token, p.peer = w.Session, w.Peer
 	var again []byte

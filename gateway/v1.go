@@ -28,6 +28,7 @@ func (g *Gateway) serveV1(l *link, s *session) {
 	page := &v1Session{session: s, l: l, bad: flow.NewBucket(badPerMinute/60.0, badPerMinute-1)}
 	out := &v1Outlet{session: s, l: l}
 	why := l.run(page.readLoop, func() error { return l.writeLoop(s.queue, out) })
+	s.log.Debug("socket ended", "code", int(why.code), "reason", why.reason, "theirs", why.theirs)
 	s.end() // the peer is free before the socket's last words
 	l.hangUp(why)
 }

@@ -68,6 +68,7 @@ func (g *Gateway) serveV2(l *link, v access.Visitor) {
 		s.takeSeat(l)
 	}
 	why := s.serve(l, resumed, hello.Received)
+	s.log.Debug("socket ended", "code", int(why.code), "reason", why.reason, "theirs", why.theirs, "final", final(why))
 	if final(why) {
 		s.end()
 	} else {

@@ -2,6 +2,7 @@ package socket
 
 import (
 	"bufio"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -53,11 +54,16 @@ var gatherPool = sync.Pool{New: func() any {
 }}
 
 // Read tells that something came: the bytes of a large message count too, in
-// whose middle no pong can come.
+// whose middle no pong can come. A connection that ends is never io.EOF: the
+// library takes that for the end of a message when it comes between two reads of
+// its payload, and would hand out half a message as a whole one.
 func (c *corked) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.heard()
+	}
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
 	}
 	return n, err
 }
