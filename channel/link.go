@@ -105,11 +105,7 @@ func (in *incoming) identify() *Error {
 func (in *incoming) relay() (err *Error, handled bool) {
 	switch in.msg.Hops {
 	case 0:
-		n := in.link.node
-		if in.addr.to != n.self || n.cfg.Key == nil {
-			return nil, false
-		}
-		return in.registration(), true
+		return in.registration()
 	case 1:
 		if in.member != nil { // it is here, and the reason is another
 			return nil, false

@@ -222,22 +222,26 @@ func (r *relay) live(l *link) *contract {
 	return nil
 }
 
-// registration accepts the channel by which an agent registers: it carries
-// nothing, and its end ends the registration.
-func (in *incoming) registration() *Error {
+// registration accepts the channel by which an agent registers: to the node's own
+// id, under a contract. It carries nothing, and its end ends the registration.
+func (in *incoming) registration() (err *Error, handled bool) {
 	l, n := in.link, in.link.node
 	n.mu.Lock()
-	ok := n.relay != nil && n.relay.live(l) != nil && in.verified && n.relay.register(l, in.addr.from)
+	mine := in.addr.to == n.self && n.relay != nil && n.relay.live(l) != nil
+	ok := mine && in.verified && n.relay.register(l, in.addr.from)
 	n.mu.Unlock()
+	if !mine {
+		return nil, false
+	}
 	if !ok {
-		return errorf(RelayRefused, "no contract that could register an agent")
+		return errorf(RelayRefused, "the agent is not proven, or there are too many"), true
 	}
 	var proof []byte
 	if binding, bound := l.conn.Binding(); bound {
 		proof = n.cfg.Key.Sign(in.addr.toDigest(binding, in.msg.Channel))
 	}
 	l.conn.Accept(in.msg, conn.Accepting{Proof: proof, Sink: &registered{node: n, link: l, agent: in.addr.from}})
-	return nil
+	return nil, true
 }
 
 // registered is the channel of a registered agent at the relay.

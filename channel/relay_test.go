@@ -3,15 +3,19 @@ package channel
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/parley-p2p/parley/channel/internal/conn"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
+	"github.com/parley-p2p/parley/wire/mux"
 )
 
 // relayed is three nodes: alice and charlie can't reach each other, bob relays.
@@ -102,5 +106,491 @@ func TestRelay(t *testing.T) {
 		if err != nil || !bytes.Equal(got, data) {
 			t.Errorf("read %d bytes, %v", len(got), err)
 		}
+	})
+}
+
+// relayedPair is a channel from charlie to alice through bob.
+func (r *relayed) pair(t *testing.T) (near, far Channel) {
+	t.Helper()
+	l := listen(t, r.alice, "x")
+	near = mustOpen(t, r.charlie, r.alice, "x")
+	return near, mustAccept(t, l)
+}
+
+// wait lets virtual time pass and everything settle.
+func wait(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func TestRelayRefusal(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, OwnRelay()) // nobody is on the list
+		if n := r.a.Relays(); len(n) != 0 {
+			t.Errorf("relays %v", n)
+		}
+		l, err := r.a.connect(t.Context(), r.b.key.PeerID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = r.a.ask(t.Context(), l)
+		wantErr(t, err, ErrRelayRefused)
+		_, err = r.c.ask(t.Context(), must(r.c.connect(t.Context(), r.b.key.PeerID())))
+		wantErr(t, err, ErrRelayRefused)
+		listen(t, r.alice, "x")
+		_, err = r.charlie.Open(t.Context(), r.alice.Agent(), "x")
+		wantErr(t, err, ErrNoAgent)
+		if m := r.b.Metrics(); m.Relay.Refused < 2 || m.Relay.Contracts.Current != 0 {
+			t.Errorf("metrics %+v", m.Relay)
+		}
+		if l.conn.Err() != nil {
+			t.Error("the refusal ended the connection")
+		}
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// TestRelayWithoutContract: a node that does not relay says so.
+func TestRelayWithoutContract(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newTestNet(t)
+		a, b := n.start(t, 1, nil), n.start(t, 2, nil)
+		l := must(a.connect(t.Context(), b.key.PeerID()))
+		_, err := a.ask(t.Context(), l)
+		wantErr(t, err, ErrRelayRefused)
+		m := a.join(t, "chess", a.key)
+		_, err = m.Open(t.Context(), testKey(t, 9).Agent(), "x", Via(b.key.PeerID()))
+		wantErr(t, err, ErrNoAgent)
+	})
+}
+
+// TestRelayAliceToDave: her contract lets her name agents that are proven on the
+// relay's other connections.
+func TestRelayAliceToDave(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		// charlie shows himself to bob by a channel that is refused.
+		r.charlie.Open(t.Context(), r.b.key.Agent(), "nothing")
+		l := listen(t, r.charlie, "x")
+		ch := mustOpen(t, r.alice, r.charlie, "x", Via(r.b.key.PeerID()))
+		far := mustAccept(t, l)
+		send(t, ch, "hello")
+		receive(t, far, "hello")
+
+		// Without a contract of his own charlie may not do the same to others.
+		d := r.net.start(t, 4, nil)
+		dave := d.join(t, "chess", d.key)
+		dave.Open(t.Context(), r.b.key.Agent(), "nothing")
+		_, err := r.charlie.Open(t.Context(), dave.Agent(), "x", Via(r.b.key.PeerID()))
+		wantErr(t, err, ErrNoAgent)
+	})
+}
+
+// TestRelayToItsOwnAgent: a create with hops 1 for an agent of the relay is
+// delivered there, with the inner handshake all the same.
+func TestRelayToItsOwnAgent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		bob := r.b.join(t, "chess", r.b.key)
+		l := listen(t, bob, "x")
+		ch := mustOpen(t, r.charlie, bob, "x", Via(r.b.key.PeerID()))
+		far := mustAccept(t, l)
+		send(t, ch, "hello")
+		receive(t, far, "hello")
+		if i := far.Info(); i.Path != network.PathRelay || !i.Verified {
+			t.Errorf("info %+v", i)
+		}
+	})
+}
+
+func TestRelayQuotaBytes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, PublicRelay())
+		ch, far := r.pair(t)
+		go io.Copy(io.Discard, far)
+		n, err := ch.Write(make([]byte, 1<<20))
+		if err == nil {
+			<-ch.Done()
+			err = ch.Err()
+		}
+		wantErr(t, err, ErrLimit)
+		if n > 200<<10 {
+			t.Errorf("%d bytes went through", n)
+		}
+		synctest.Wait()
+		wantErr(t, far.Err(), ErrLimit)
+		if m := r.b.Metrics().Relay; m.Bridges != 0 || m.Buffer != 0 || m.Bytes > 128<<10 {
+			t.Errorf("metrics %+v", m)
+		}
+	})
+}
+
+func TestRelayQuotaTime(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, PublicRelay())
+		ch, far := r.pair(t)
+		for range 12 {
+			wait(9 * time.Second)
+			send(t, ch, "still here")
+			receive(t, far, "still here")
+		}
+		wait(15 * time.Second)
+		wantErr(t, ch.Err(), ErrLimit)
+		wantErr(t, far.Err(), ErrLimit)
+	})
+}
+
+func TestRelayQuotaBridges(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{Bridges: 2})
+		l := listen(t, r.alice, "x")
+		first := mustOpen(t, r.charlie, r.alice, "x")
+		mustOpen(t, r.charlie, r.alice, "x")
+		_, err := r.charlie.Open(t.Context(), r.alice.Agent(), "x")
+		wantErr(t, err, ErrLimit)
+		first.Close()
+		mustAccept(t, l)
+		synctest.Wait()
+		mustOpen(t, r.charlie, r.alice, "x")
+	})
+}
+
+func TestRelayIdleBridge(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		ch, far := r.pair(t)
+		wait(idleBridge - 5*time.Second)
+		if ch.Err() != nil {
+			t.Error("ended early")
+		}
+		wait(10 * time.Second)
+		wantErr(t, ch.Err(), ErrLimit)
+		wantErr(t, far.Err(), ErrLimit)
+	})
+}
+
+func TestRelayExpiry(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{Duration: time.Minute})
+		ch, far := r.pair(t)
+		r.stopUsing() // alice renews no more
+		wait(70 * time.Second)
+		send(t, ch, "in the grace")
+		receive(t, far, "in the grace")
+		_, err := r.charlie.Open(t.Context(), r.alice.Agent(), "x")
+		wantErr(t, err, ErrNoAgent)
+		wait(25 * time.Second)
+		wantErr(t, ch.Err(), ErrRelayExpired)
+		wantErr(t, far.Err(), ErrRelayExpired)
+	})
+}
+
+func TestRelayRenewal(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{Duration: time.Minute})
+		ch, far := r.pair(t)
+		for range 20 {
+			wait(30 * time.Second)
+			send(t, ch, "x")
+			receive(t, far, "x")
+		}
+		mustOpen(t, r.charlie, r.alice, "x")
+	})
+}
+
+// TestRelaySpoofedFrom: whoever names another agent as creator is refused by the
+// relay.
+func TestRelaySpoofedFrom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		listen(t, r.alice, "x")
+		l := must(r.c.connect(t.Context(), r.b.key.PeerID()))
+		victim := testKey(t, 77).Agent()
+		for name, prove := range map[string]func(uint32) ([]byte, error){
+			"no proof":    nil,
+			"wrong proof": func(uint32) ([]byte, error) { return make([]byte, 64), nil },
+		} {
+			space := HashSpace("chess").App("x")
+			to := r.alice.Agent()
+			s, err := l.conn.Open(t.Context(), conn.Opening{SpaceHash: space[:], To: to[:], From: victim[:], Hops: 1, Prove: prove})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.WaitAccepted(t.Context()); !errors.Is(err, ErrNotAllowed) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+}
+
+// TestRelayImpostor: a relay that answers in the target's place fails in the
+// handshake inside, and so does a creator that is not who it says.
+func TestRelayImpostor(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newTestNet(t)
+		relay, c := n.start(t, 2, nil), n.start(t, 3, nil)
+		victim := testKey(t, 1)
+		// The relay's node says that the victim joined there: it can't sign as she.
+		fake := relay.join(t, "chess", testKey(t, 8))
+		m := fake.(*member)
+		relay.mu.Lock()
+		m.space.members[victim.Agent()] = &member{node: relay.Node, space: m.space, key: testKey(t, 8), agent: victim.Agent(),
+			listeners: map[string]*listener{}}
+		impostor := m.space.members[victim.Agent()]
+		relay.mu.Unlock()
+		listen(t, impostor, "x")
+		charlie := c.join(t, "chess", c.key)
+		_, err := charlie.Open(t.Context(), victim.Agent(), "x", Via(relay.key.PeerID()))
+		wantErr(t, err, ErrNoAgent)
+	})
+}
+
+// TestAbuse38_RelayLoops: a relayed create is never relayed again.
+func TestAbuse38_RelayLoops(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		l := must(r.c.connect(t.Context(), r.b.key.PeerID()))
+		space := HashSpace("chess").App("x")
+		to, from := r.alice.Agent(), r.charlie.Agent()
+		for _, hops := range []uint8{2, 3, 255} {
+			s := must(l.conn.Open(t.Context(), conn.Opening{SpaceHash: space[:], To: to[:], From: from[:], Hops: hops}))
+			if err := s.WaitAccepted(t.Context()); !errors.Is(err, ErrNoAgent) && !errors.Is(err, ErrNoSpace) {
+				t.Errorf("hops %d: %v", hops, err)
+			}
+		}
+		if n := r.b.Metrics().Relay.Bridges; n != 0 {
+			t.Errorf("%d bridges", n)
+		}
+	})
+}
+
+// TestAbuse38_ReservationFlood: contracts are bounded in all, by address and by
+// autonomous system.
+func TestAbuse38_ReservationFlood(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newTestNet(t)
+		b := n.start(t, 2, withKey(n, testKey(t, 2), nil))
+		if err := b.RelayFor(RelayPolicy{Contracts: 5, PerASN: 3, ASN: func(address string) uint32 {
+			if address == testKey(t, 10).PeerID().String() || address == testKey(t, 11).PeerID().String() {
+				return 0
+			}
+			return 64512
+		}}); err != nil {
+			t.Fatal(err)
+		}
+		granted := 0
+		for i := range 8 {
+			a := n.start(t, 10+i, nil)
+			if _, err := a.ask(t.Context(), must(a.connect(t.Context(), b.key.PeerID()))); err == nil {
+				granted++
+			} else {
+				wantErr(t, err, ErrRelayRefused)
+			}
+		}
+		if granted != 5 {
+			t.Errorf("granted %d of 8: 2 without a system, 3 of one", granted)
+		}
+
+		one := n.start(t, 3, withKey(n, testKey(t, 3), nil))
+		if err := one.RelayFor(RelayPolicy{PerAddress: 2}); err != nil {
+			t.Fatal(err)
+		}
+		a := n.start(t, 30, nil)
+		granted = 0
+		for range 4 { // four connections of one peer
+			s := must(a.cfg.Network.Open(t.Context(), one.key.PeerID(), Protocol))
+			l := must(a.newLink(streamCarrier(s, 0, true)))
+			a.start(func(ctx context.Context) { a.serve(ctx, l) })
+			if _, err := a.ask(t.Context(), l); err == nil {
+				granted++
+			}
+		}
+		if granted != 2 {
+			t.Errorf("granted %d contracts to one address, limit 2", granted)
+		}
+	})
+}
+
+// TestAbuse38_RelayDies: in the middle of a message both ends are told, and
+// nothing is delivered in part.
+func TestAbuse38_RelayDies(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		ch, far := r.pair(t)
+		sent := make(chan error, 1)
+		go func() { sent <- ch.Send(t.Context(), make([]byte, 65_536)) }() // more than the window: nobody reads
+		synctest.Wait()
+		r.b.stop()
+		if err := <-sent; err == nil {
+			t.Error("half a message was sent")
+		}
+		if msg, err := far.Receive(t.Context()); err == nil {
+			t.Errorf("received %d bytes of half a message", len(msg))
+		}
+		if ch.Err() == nil || far.Err() == nil {
+			t.Errorf("ended in order: %v, %v", ch.Err(), far.Err())
+		}
+	})
+}
+
+// TestAbuse38_HalfGone: when one end is gone the other learns, and the relay
+// keeps nothing.
+func TestAbuse38_HalfGone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		ch, _ := r.pair(t)
+		r.stopUsing()
+		r.a.stop()
+		<-ch.Done()
+		if ch.Err() == nil {
+			t.Error("the other end is gone, but this one ended in order")
+		}
+		synctest.Wait()
+		if m := r.b.Metrics().Relay; m.Bridges != 0 || m.Buffer != 0 || m.Contracts.Current != 0 {
+			t.Errorf("metrics %+v", m)
+		}
+	})
+}
+
+// TestAbuse38_TamperedContent: a relay that changes, drops, repeats or moves a
+// content ends the channel.
+func TestAbuse38_TamperedContent(t *testing.T) {
+	for _, how := range []string{"change", "drop", "repeat", "swap"} {
+		t.Run(how, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				r := newRelayed(t, RelayPolicy{})
+				ch, far := r.pair(t)
+				send(t, ch, "before")
+				receive(t, far, "before")
+				r.net.filter = tamper(how, r.b.key.PeerID(), r.a.key.PeerID())
+				for _, text := range []string{"one", "two", "three"} {
+					ch.Send(t.Context(), []byte(text)) // may fail: the channel ends
+				}
+				got := ""
+				for {
+					msg, err := far.Receive(t.Context())
+					if err != nil {
+						break
+					}
+					got += string(msg)
+				}
+				if got != "" && got != "one" && got != "onetwo" {
+					t.Errorf("received %q", got)
+				}
+				synctest.Wait()
+				if ch.Err() == nil || far.Err() == nil {
+					t.Errorf("the channel goes on: %v, %v", ch.Err(), far.Err())
+				}
+			})
+		})
+	}
+}
+
+// tamper makes a bad relay of one: it changes the second content it passes on.
+func tamper(how string, relay, target identity.PeerID) func(from, to identity.PeerID, record []byte) [][]byte {
+	n := 0
+	var held []byte
+	return func(from, to identity.PeerID, record []byte) [][]byte {
+		var m mux.Message
+		if err := mux.Decode(record, &m); err != nil || m.Kind != mux.Content || from != relay || to != target {
+			return [][]byte{record}
+		}
+		n++
+		record = bytes.Clone(record)
+		switch {
+		case n == 2 && how == "change":
+			record[mux.ContentHead+3] ^= 1
+		case n == 2 && how == "drop":
+			return nil
+		case n == 2 && how == "repeat":
+			return [][]byte{record, record}
+		case n == 2 && how == "swap":
+			held = record
+			return nil
+		case n == 3 && how == "swap":
+			return [][]byte{record, held}
+		}
+		return [][]byte{record}
+	}
+}
+
+// TestRelayMoves: when the relay is lost the next one is used, within two
+// seconds, and new channels run through it.
+func TestRelayMoves(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		second := r.net.start(t, 5, withKey(r.net, testKey(t, 5), nil))
+		if err := second.RelayFor(RelayPolicy{}); err != nil {
+			t.Fatal(err)
+		}
+		r.stopUsing()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.a.UseRelay(ctx, r.b.key.PeerID(), second.key.PeerID()) }()
+		defer func() { cancel(); <-done }()
+		synctest.Wait()
+		r.locator.put(r.alice.Agent(), Location{Node: r.a.key.PeerID(), Relays: []identity.PeerID{r.b.key.PeerID(), second.key.PeerID()}})
+		ch, _ := r.pair(t)
+		start := time.Now()
+		r.b.stop()
+		<-ch.Done()
+		for {
+			again, err := r.charlie.Open(t.Context(), r.alice.Agent(), "x")
+			if err == nil {
+				if again.Info().Relay != second.key.PeerID() {
+					t.Errorf("through %s", again.Info().Relay)
+				}
+				break
+			}
+			wait(100 * time.Millisecond)
+		}
+		if d := time.Since(start); d > 2*time.Second {
+			t.Errorf("took %v", d)
+		}
+	})
+}
+
+// TestDirectUpgrade: once a direct path is there new channels use it, and the
+// relayed one runs on.
+func TestDirectUpgrade(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		ch, far := r.pair(t)
+		r.net.mu.Lock()
+		r.net.cut = nil
+		r.net.mu.Unlock()
+		r.alice.Open(t.Context(), r.charlie.Agent(), "finds the way") // refused, but it is a path
+		synctest.Wait()
+		direct := mustOpen(t, r.charlie, r.alice, "x")
+		if p := direct.Info().Path; p != network.PathDirect {
+			t.Errorf("path %s", p)
+		}
+		send(t, ch, "still relayed")
+		receive(t, far, "still relayed")
+		if p := ch.Info().Path; p != network.PathRelay {
+			t.Errorf("the old channel's path is %s", p)
+		}
+		_, err := r.charlie.Open(t.Context(), r.alice.Agent(), "nobody", DirectOnly())
+		wantErr(t, err, ErrNoSpace)
+	})
+}
+
+// TestRelayRemembersRefusals: a pair that the target refused is answered by the
+// relay for a minute.
+func TestRelayRemembersRefusals(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		listen(t, r.alice, "x")
+		r.b.relay.remember(r.charlie.Agent(), r.alice.Agent())
+		_, err := r.charlie.Open(t.Context(), r.alice.Agent(), "x")
+		wantErr(t, err, ErrNotAllowed)
+		wait(refusalMemory + time.Second)
+		mustOpen(t, r.charlie, r.alice, "x")
 	})
 }

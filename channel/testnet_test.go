@@ -15,6 +15,7 @@ import (
 
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
+	"github.com/parley-p2p/parley/wire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,7 +26,9 @@ type testNet struct {
 	nodes map[identity.PeerID]*testNode
 	cut   func(a, b identity.PeerID) bool // no stream between the two
 	delay func() time.Duration            // of each write; nil for none
-	wg    sync.WaitGroup
+	// filter is given every record under way and says what arrives instead.
+	filter func(from, to identity.PeerID, record []byte) [][]byte
+	wg     sync.WaitGroup
 }
 
 func newTestNet(t testing.TB) *testNet {
@@ -119,7 +122,22 @@ func (s *testStream) Write(p []byte) (int, error) {
 	if s.net.delay != nil {
 		<-time.After(s.net.delay()) // virtual time
 	}
-	return s.Conn.Write(p)
+	if s.net.filter == nil {
+		return s.Conn.Write(p)
+	}
+	for rest := p; len(rest) > 0; {
+		n, taken, err := wire.ParseSize(rest)
+		if err != nil {
+			return 0, err
+		}
+		for _, rec := range s.net.filter(s.local, s.remote, rest[taken:taken+n]) {
+			if _, err := s.Conn.Write(append(wire.AppendSize(nil, len(rec)), rec...)); err != nil {
+				return 0, err
+			}
+		}
+		rest = rest[taken+n:]
+	}
+	return len(p), nil
 }
 
 func (s *testStream) CloseWrite() error          { return s.Close() }

@@ -90,7 +90,7 @@ func (c *Conn) watch(now time.Time) *Error {
 	case len(c.streams) == 0 && now.Sub(c.emptySince) >= c.limits.NoChannels:
 		return errorf(Closed, "no channels on the connection")
 	}
-	if c.keep.active {
+	if c.keep.active || c.readStall != nil { // a stall is this end's doing
 		c.keep.active, c.keep.idle, c.keep.unanswered = false, 0, 0
 		return nil
 	}
