@@ -78,9 +78,12 @@ export class Parley {
     return `http://${new URL(this.link).host}`
   }
 
-  /** The node's libp2p addresses. */
+  /** The node's libp2p addresses, from a line as "for peers  127.0.0.1: tcp/35413, udp/57234/quic-v1". */
   get addresses(): string[] {
-    return [...this.#output.matchAll(/(\/(?:ip4|ip6|dns)\S*)$/gm)].map((m) => m[1]!).filter((a) => a.includes('/tcp/') || a.includes('/udp/'))
+    const [, host, ports] = /^\s*for peers\s+([\d.]+): (.+)$/m.exec(this.#output) ?? []
+    const [, peer] = /^\s*peer\s+(\S+)/m.exec(this.#output) ?? []
+    if (!host || !ports || !peer) throw new Error(`no addresses in:\n${this.#output}`)
+    return ports.split(', ').map((port) => `/ip4/${host}/${port}/p2p/${peer}`)
   }
 
   get data(): string {
