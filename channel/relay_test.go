@@ -209,7 +209,8 @@ func TestRelayToItsOwnAgent(t *testing.T) {
 	})
 }
 
-func TestRelayQuotaBytes(t *testing.T) {
+// TestAbuse38_ByteCap: past its quota of bytes a bridge ends, with the reason.
+func TestAbuse38_ByteCap(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRelayed(t, PublicRelay())
 		ch, far := r.pair(t)

@@ -213,6 +213,26 @@ func TestChannelIDs(t *testing.T) {
 	}
 }
 
+// TestAbuse38_ChannelIDReuse: an id that was used is refused, and what comes on
+// it reaches no channel.
+func TestAbuse38_ChannelIDReuse(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r, first := accepted(t, nil)
+		r.send(create(3), closing(1))
+		r.expect("two channels, one closed", window(3, 0), closing(1))
+		second := <-r.h.accepted
+		r.send(create(1), content(1, 9))
+		r.expect("refused", fault(1, BadChannelID))
+		r.send(content(3, 5))
+		if got, err := second.Receive(t.Context()); len(got) != 5 || err != nil {
+			t.Errorf("the other channel received %d bytes, %v", len(got), err)
+		}
+		if got, err := first.Receive(t.Context()); !errors.Is(err, io.EOF) {
+			t.Errorf("the closed channel received %d bytes, %v", len(got), err)
+		}
+	})
+}
+
 // TestRefusedChannel: what is under way on it is dropped for 30 s, unanswered.
 func TestRefusedChannel(t *testing.T) {
 	bubble(t, func(t *testing.T) {
