@@ -14,7 +14,7 @@ func TestLimitChannels(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := connected(t, func(c *Config) { c.Limits.Channels = 3 })
 		r.send(create(1), create(3), create(5), create(7))
-		r.expect("the fourth", fault(7, Limit), window(1, 0), window(3, 0), window(5, 0))
+		r.expect("the fourth", window(1, 0), window(3, 0), window(5, 0), fault(7, Limit))
 		r.send(closing(1), create(9))
 		r.expect("one closed, one more", closing(1), window(9, 0))
 		if n := r.c.cfg.Metrics.Refused[RefusedChannels].Load(); n != 1 {

@@ -70,14 +70,13 @@ func (r *raw) read() {
 	}
 }
 
-// send writes messages and lets everything settle.
+// send writes messages, one by one, and lets everything settle after each: what
+// answers them comes in a fixed order.
 func (r *raw) send(messages ...mux.Message) {
 	r.t.Helper()
-	var out []byte
 	for _, m := range messages {
-		out = mux.AppendRecord(out, r.enc, &m)
+		r.write(mux.AppendRecord(nil, r.enc, &m))
 	}
-	r.write(out)
 }
 
 func (r *raw) write(b []byte) {
