@@ -62,7 +62,8 @@ const (
 	Seconds Unit = "seconds" // from a time.Duration
 	Share   Unit = "share"   // 0 to 1
 	Time    Unit = "time"    // from a time.Time; in JSON milliseconds since 1970
-	Name    Unit = "name"    // an id or address, in a fixed-width face
+	Name    Unit = "name"    // an id or address, in a fixed-width face; cut in the middle where it is long
+	Whole   Unit = "whole"   // the same, never cut
 	State   Unit = "state"   // a word with a colour: direct, relay, connected …
 )
 

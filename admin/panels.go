@@ -185,7 +185,7 @@ func DropsPanel(list func() []Drop) Panel {
 // AddressesPanel shows where the node can be reached.
 func AddressesPanel(http, p2p func() []string) Panel {
 	return Panel{ID: "addresses", Title: "Addresses", Help: "What the node really listens on and announces.", Show: func() Section {
-		t := &Table{Columns: []Column{{"for", ""}, {"address", Name}}}
+		t := &Table{Columns: []Column{{"for", ""}, {"address", Whole}}}
 		for _, x := range http() {
 			t.Rows = append(t.Rows, []any{"pages", x})
 		}

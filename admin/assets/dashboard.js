@@ -46,9 +46,9 @@ const states = new Map([
   ...['none', 'no'].map(s => /** @type {const} */ ([s, 'bad'])),
 ])
 
-/** A long id, cut in the middle where room is short; a click copies the whole. */
-function id(text, room = 28) {
-  const short = text.length > room ? `${text.slice(0, 12)}…${text.slice(-8)}` : text
+/** A long id, cut in the middle; a click copies the whole. */
+function id(text) {
+  const short = text.length > 36 ? `${text.slice(0, 12)}…${text.slice(-8)}` : text
   const b = make('button', 'id', short)
   b.type = 'button'
   b.title = `${text}\n(click to copy)`
@@ -90,7 +90,7 @@ function trend(values) {
 const growing = unit => unit === 'total' || unit === 'traffic'
 
 /** The text or element for one value. */
-function show(value, unit, rate, room) {
+function show(value, unit, rate) {
   if (value === null || value === undefined || value === '') return ''
   const behind = rate ? make('small', '', unit === 'traffic' ? `${bytes(rate)}/s` : `${number(rate)}/s`) : null
   switch (unit) {
@@ -110,7 +110,7 @@ function show(value, unit, rate, room) {
       m.title = `${(value * 100).toFixed(1)} %`
       return m
     }
-    case 'name': return id(String(value), room)
+    case 'name': return id(String(value))
     case 'state': return make('span', `state ${states.get(String(value)) ?? ''}`, String(value))
   }
   return typeof value === 'number' ? number(value) : String(value)
@@ -134,7 +134,7 @@ function table(t) {
   const head = make('tr', '', ...t.columns.map(c => make('th', right(c.unit) ? 'number' : '', c.name)))
   const rows = t.rows.map(row => make('tr', '', ...row.map((v, i) => {
     const unit = t.columns[i]?.unit
-    return make('td', right(unit) ? 'number' : unit === 'name' ? 'id' : unit ? '' : 'text', show(v, unit, null, t.columns.length > 5 ? 28 : 64))
+    return make('td', right(unit) ? 'number' : unit === 'name' ? 'id' : unit === 'whole' ? 'id text' : unit ? '' : 'text', show(v, unit, null))
   })))
   const wide = make('div', 'wide', make('table', '', make('thead', '', head), make('tbody', '', ...rows)))
   if (t.more) wide.append(make('p', 'note', `and ${number(t.more)} more`))
