@@ -39,7 +39,7 @@ type Config struct {
 	Connect []string
 	// Namespace keeps this node's records apart from others' (p2p.namespace).
 	Namespace string
-	// Logger is where to log; nil is slog.Default().
+	// Logger is where to log; nil is nowhere.
 	Logger *slog.Logger
 }
 

@@ -23,7 +23,6 @@ const (
 	pageSettles    = 20 * time.Second // pages younger than this aren't put into the DHT
 	dhtWork        = 2                // provides at once; each asks some 20 nodes
 	maxProviders   = 8                // looked at for one key
-	maxAnnounced   = 2048             // keys kept in the DHT: pages and topics
 	lonelyFirst    = 5 * time.Second
 	lonelyLast     = 10 * time.Minute
 )

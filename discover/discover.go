@@ -61,7 +61,7 @@ func New(node Node, cfg Config) (*Discovery, error) {
 		return nil, err
 	}
 	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Discovery{
 		cfg: cfg, log: cfg.Logger.With("component", "discover"), node: node,

@@ -156,15 +156,6 @@ func (b *pageBook) learn(rec pageRecord, raw []byte, now time.Time) {
 	}
 }
 
-// forget drops what is remembered of a page, because it led nowhere.
-func (b *pageBook) forget(id identity.PeerID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if el, ok := b.others[id]; ok {
-		b.drop(el)
-	}
-}
-
 func (b *pageBook) drop(el *list.Element) {
 	c := b.order.Remove(el).(*cachedPage)
 	delete(b.others, c.rec.page)
@@ -208,7 +199,7 @@ func askNode(ctx context.Context, n network.Network, node identity.PeerID, pages
 	if err != nil {
 		return err
 	}
-	defer s.Reset()
+	defer func() { _ = s.Reset() }()
 	defer context.AfterFunc(ctx, func() { _ = s.Reset() })()
 	if until, ok := ctx.Deadline(); ok {
 		_ = s.SetReadDeadline(until)

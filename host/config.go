@@ -59,15 +59,15 @@ type Config struct {
 	Options []libp2p.Option
 	// Registerer takes libp2p's metrics; nil has none.
 	Registerer prometheus.Registerer
-	// Logger is where the host logs; nil is slog.Default().
+	// Logger is where the host logs; nil is nowhere.
 	Logger *slog.Logger
 }
 
 // Timeouts of the host.
 const (
-	// negotiateTimeout bounds agreeing on a protocol on a new stream: a healthy
-	// peer needs one round trip.
-	negotiateTimeout = 10 * time.Second
+	// negotiateTimeout bounds agreeing on a protocol on a new stream. A healthy
+	// peer needs one round trip; a connection that doesn't answer is given up.
+	negotiateTimeout = 5 * time.Second
 	// findDelay is how long a dial of known addresses has before others are
 	// looked for.
 	findDelay = 200 * time.Millisecond
@@ -126,7 +126,7 @@ func (c *Config) withDefaults() Config {
 		d.UserAgent = "parley"
 	}
 	if d.Logger == nil {
-		d.Logger = slog.Default()
+		d.Logger = slog.New(slog.DiscardHandler)
 	}
 	d.Logger = d.Logger.With("component", "host")
 	return d

@@ -151,15 +151,3 @@ func plainHost(t testing.TB, opts ...libp2p.Option) libhost.Host {
 
 // evtConnected tells that connections came or went.
 type evtConnected = event.EvtPeerConnectednessChanged
-
-// pause waits a little where a library tells no event; false when ctx ended.
-func pause(ctx context.Context) bool {
-	t := time.NewTimer(2 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}

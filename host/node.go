@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/host/peerstore/pstoremem"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
@@ -50,6 +52,7 @@ type Node struct {
 	pageListen []ma.Multiaddr
 	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
 	background sync.WaitGroup
+	making     sync.WaitGroup // calls of Page under way
 	cancel     context.CancelFunc
 
 	mu      sync.RWMutex
@@ -83,12 +86,22 @@ func (n *Node) start(ctx context.Context, key identity.Key) (err error) {
 	if n.limits, err = newLimits(); err != nil {
 		return fmt.Errorf("set limits: %w", err)
 	}
-	opts, err := n.hostOptions(key)
+	if err := errIfTaken(n.cfg.Listen); err != nil {
+		return errors.Join(err, n.limits.Close())
+	}
+	opts, unused, err := n.hostOptions(key)
 	if err != nil {
 		return err
 	}
 	if n.host, err = libp2p.New(opts...); err != nil {
+		n.host = nil // an interface that holds nothing
+		for _, c := range unused {
+			err = errors.Join(err, c.Close())
+		}
 		return fmt.Errorf("start libp2p: %w", err)
+	}
+	if err := n.listen(); err != nil {
+		return err // Close closes the host
 	}
 	if n.net, err = newEndpoint(n, n.host); err != nil {
 		return err
@@ -111,15 +124,18 @@ func (n *Node) start(ctx context.Context, key identity.Key) (err error) {
 	return nil
 }
 
-func (n *Node) hostOptions(key identity.Key) ([]libp2p.Option, error) {
+// hostOptions also gives what must be closed where no host is made of it; a
+// host closes it itself.
+func (n *Node) hostOptions(key identity.Key) (_ []libp2p.Option, unused []io.Closer, _ error) {
 	conns, err := connmgr.NewConnManager(connsLow, connsHigh, connmgr.WithGracePeriod(connsGrace))
 	if err != nil {
-		return nil, fmt.Errorf("make connection manager: %w", err)
+		return nil, nil, errors.Join(err, n.limits.Close())
 	}
 	peers, err := pstoremem.NewPeerstore(pstoremem.WithMaxAddresses(nodeAddresses))
 	if err != nil {
-		return nil, fmt.Errorf("make peerstore: %w", err)
+		return nil, nil, errors.Join(err, conns.Close(), n.limits.Close())
 	}
+	unused = []io.Closer{conns, peers, n.limits}
 	opts := []libp2p.Option{
 		libp2p.Identity(key.Libp2p()),
 		libp2p.Peerstore(peers),
@@ -133,12 +149,8 @@ func (n *Node) hostOptions(key identity.Key) ([]libp2p.Option, error) {
 		libp2p.DefaultMuxers,
 		libp2p.DefaultTransports,
 		libp2p.EnableRelay(),
-		libp2p.DialRanker(rankDials),
-	}
-	if len(n.cfg.Listen) > 0 {
-		opts = append(opts, libp2p.ListenAddrStrings(n.cfg.Listen...))
-	} else {
-		opts = append(opts, libp2p.NoListenAddrs)
+		libp2p.NoListenAddrs, // see listen
+		libp2p.SwarmOpts(swarm.WithDialRanker(rankDials)),
 	}
 	if n.cfg.Registerer != nil {
 		opts = append(opts, libp2p.PrometheusRegisterer(n.cfg.Registerer))
@@ -160,7 +172,7 @@ func (n *Node) hostOptions(key identity.Key) ([]libp2p.Option, error) {
 			return append(addrs, n.relayAddrs()...)
 		}))
 	}
-	return append(opts, n.cfg.Options...), nil
+	return append(opts, n.cfg.Options...), unused, nil
 }
 
 // relayAddrs are the addresses through the relays that hold a place for the node.
@@ -207,6 +219,7 @@ func (n *Node) Close() error {
 		}
 	}
 	n.mu.Unlock()
+	n.making.Wait() // what they made meanwhile they close
 
 	var closing sync.WaitGroup
 	for _, p := range pages {

@@ -34,6 +34,7 @@ func (n *Node) Page(ctx context.Context, key identity.Key) (*Page, error) {
 	if err := n.reserve(id); err != nil {
 		return nil, err
 	}
+	defer n.making.Done()
 	p, err := n.newPage(key)
 	if err != nil {
 		n.forget(id)
@@ -67,6 +68,7 @@ func (n *Node) reserve(id peer.ID) error {
 		return identity.Errorf(identity.CodeLimit, "the node has %d pages, limit %d", len(n.pages), n.cfg.MaxPages)
 	}
 	n.pages[id] = nil
+	n.making.Add(1)
 	return nil
 }
 
