@@ -12,6 +12,11 @@ const (
 	ackDelay = 2 * time.Millisecond
 )
 
+// fastTurn is the time for a window to be taken and settled within which it
+// grows: longer than a round trip around the world, shorter than a page that
+// labours.
+const fastTurn = 500 * time.Millisecond
+
 // signal wakes the writer of a stream. It never blocks.
 func (st *inStream) signal() {
 	select {
@@ -73,16 +78,19 @@ func (st *inStream) due() {
 	}
 }
 
-// release gives back window, and more of it when the sessions keep up with what
-// comes. The caller holds mu.
+// release gives back window, and more of it when the sessions turn a whole one
+// over so fast that it is the window that holds the sender up. The caller holds
+// mu.
 func (st *inStream) release(cost int) {
 	st.newsBytes += cost
 	st.throughput += cost
 	if st.throughput < st.window {
 		return
 	}
-	st.throughput = 0
-	if st.in.unsettled < st.window/2 && st.window < st.peer.cfg.MaxWindow {
+	now := time.Now()
+	fast := now.Sub(st.turned) < fastTurn
+	st.throughput, st.turned = 0, now
+	if fast && st.window < st.peer.cfg.MaxWindow {
 		st.window = min(2*st.window, st.peer.cfg.MaxWindow)
 		st.flush = true
 		st.signal()

@@ -42,7 +42,8 @@ type inStream struct {
 	toldAnswers int
 	window      int
 	toldWindow  int
-	throughput  int // bytes settled since the window grew
+	throughput  int       // bytes settled since the window was last turned over
+	turned      time.Time // when that was
 	told        time.Time
 	timer       *time.Timer
 	armed       bool
@@ -69,7 +70,7 @@ func (p *Peer) serveOwn(ctx context.Context, s network.Stream, protocol network.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	st := &inStream{peer: p, key: currentKey{remote, protocol}, stream: s, ctx: ctx, cancel: cancel,
-		kick: make(chan struct{}, 1), read: make(chan struct{}), window: p.cfg.Window}
+		kick: make(chan struct{}, 1), read: make(chan struct{}), window: p.cfg.Window, turned: time.Now()}
 	stop := context.AfterFunc(p.ctx, func() {
 		cancel()
 		_ = s.SetReadDeadline(longAgo)
