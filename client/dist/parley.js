@@ -88,7 +88,7 @@ type,listener,options.signal?{signal:options.signal}:{}),()=>this.removeEventLis
 super.addEventListener(type,listener,options),this.#count.set(type,(this.#count.get(type)??0)+1),this.listening(type)}removeEventListener(type,listener,options){
 super.removeEventListener(type,listener,options)}heard(type){return this.#count.has(type)}listening(_type){}failed(error,_type){report(error)}emit(type,detail){
 this.heard(type)&&this.dispatchEvent(new CustomEvent(type,{detail}))}};function report(error){typeof reportError=="function"?reportError(error):
-console.error(error)}var Inbox=class{#write;#report;#listeners=new Map;#session=0;constructor(write,report2){this.#write=write,this.#report=report2}has(protocol){
+console.error(error)}var Inbox=class{#writer;#report;#listeners=new Map;#session=0;constructor(writer,report2){this.#writer=writer,this.#report=report2}has(protocol){
 return this.#listeners.has(protocol)}listen(protocol,handler){this.#listeners.set(protocol,{handler,conversations:new Map})}unlisten(protocol){
 let listener=this.#listeners.get(protocol);this.#listeners.delete(protocol);for(let queue of listener?.conversations.values()??[])for(let d=queue.
 shift();d;d=queue.shift())this.#refuse(d,"not-started","the protocol was stopped")}lost(){this.#session++;for(let{conversations}of this.#listeners.
@@ -96,21 +96,22 @@ values())for(let queue of conversations.values())for(;queue.shift(););}message(p
 data,wantsReply:(flags&1)!==0},delivery={id,session:this.#session,message},listener=this.#listeners.get(protocol);if(!listener)return this.#refuse(
 delivery,"not-started","the protocol was stopped");let queue=listener.conversations.get(from);if(queue)return queue.push(delivery);this.#converse(
 listener,from,delivery)}async#converse(listener,from,first){let queue=new Fifo;listener.conversations.set(from,queue);for(let d=first;d;d=queue.
-shift())await this.#handle(listener.handler,d);listener.conversations.delete(from)}async#handle(handler,d){try{let reply=await handler(d.message);
-this.#settle(d,encode(d.message.wantsReply?[26,d.id,reply]:[25,d.id]))}catch(error){this.#refuse(d,"refused",error instanceof Error?error.message:
-String(error)),error instanceof Refusal||this.#report(error)}}#refuse(d,code,text){this.#settle(d,encode([27,d.id,code,text.slice(0,1024)]))}#settle(d,frame){
-d.session===this.#session&&this.#write(frame)}},Refusal=class extends Error{},Listening=class{#stop;#waiting=new Fifo;#asked=new Fifo;#current;#ended=!1;#error;constructor(stop){
-this.#stop=stop}handle=message=>{let received=new Received(message),asked=this.#asked.shift();return asked?(this.#current=received,asked.resolve(
-{done:!1,value:received})):this.#waiting.push(received),received.settled};next(){if(this.#current?.done(),this.#current=this.#waiting.shift(),
-this.#current)return Promise.resolve({done:!1,value:this.#current});if(this.#error){let{error}=this.#error;return this.#error=void 0,Promise.
-reject(error)}return this.#ended?Promise.resolve({done:!0,value:void 0}):new Promise((resolve,reject)=>this.#asked.push({resolve,reject}))}async return(){
-return this.#current?.done(),this.end(),await this.#stop(),{done:!0,value:void 0}}end(error){if(this.#ended)return;this.#ended=!0;for(let received of this.#waiting)
-received.refuse("the protocol was stopped");for(;this.#waiting.shift(););let asked=[...this.#asked];error!==void 0&&!asked.length&&(this.#error=
-{error}),asked.forEach(({resolve,reject},i)=>{error!==void 0&&i===0?reject(error):resolve({done:!0,value:void 0})})}[Symbol.asyncIterator](){
-return this}async[asyncDispose](){await this.return()}},Received=class{from;protocol;data;wantsReply;settled;#resolve;#reject;constructor(message){
-this.from=message.from,this.protocol=message.protocol,this.data=message.data,this.wantsReply=message.wantsReply,this.settled=new Promise((resolve,reject)=>{
-this.#resolve=resolve,this.#reject=reject})}reply(data){this.#resolve(data)}refuse(text="refused"){this.#reject(new Refusal(text))}done(){this.
-wantsReply?this.refuse("no reply"):this.#resolve(void 0)}};function watchPage(session,left){let page=globalThis;if(typeof page.addEventListener!="function")return()=>{};let look=()=>session.probe(),shown=()=>page.
+shift()){await this.#handle(listener.handler,d);let room=this.#writer.room();room&&await room}listener.conversations.delete(from)}async#handle(handler,d){
+try{let reply=await handler(d.message);this.#settle(d,encode(d.message.wantsReply?[26,d.id,reply]:[25,d.id]))}catch(error){this.#refuse(d,"r\
+efused",error instanceof Error?error.message:String(error)),error instanceof Refusal||this.#report(error)}}#refuse(d,code,text){this.#settle(
+d,encode([27,d.id,code,text.slice(0,1024)]))}#settle(d,frame){d.session===this.#session&&this.#writer.write(frame)}},Refusal=class extends Error{},
+Listening=class{#stop;#waiting=new Fifo;#asked=new Fifo;#current;#ended=!1;#error;constructor(stop){this.#stop=stop}handle=message=>{let received=new Received(
+message),asked=this.#asked.shift();return asked?(this.#current=received,asked.resolve({done:!1,value:received})):this.#waiting.push(received),
+received.settled};next(){if(this.#current?.done(),this.#current=this.#waiting.shift(),this.#current)return Promise.resolve({done:!1,value:this.#current});
+if(this.#error){let{error}=this.#error;return this.#error=void 0,Promise.reject(error)}return this.#ended?Promise.resolve({done:!0,value:void 0}):
+new Promise((resolve,reject)=>this.#asked.push({resolve,reject}))}async return(){return this.#current?.done(),this.end(),await this.#stop(),
+{done:!0,value:void 0}}end(error){if(this.#ended)return;this.#ended=!0;for(let received of this.#waiting)received.refuse("the protocol was s\
+topped");for(;this.#waiting.shift(););let asked=[...this.#asked];error!==void 0&&!asked.length&&(this.#error={error}),asked.forEach(({resolve,
+reject},i)=>{error!==void 0&&i===0?reject(error):resolve({done:!0,value:void 0})})}[Symbol.asyncIterator](){return this}async[asyncDispose](){
+await this.return()}},Received=class{from;protocol;data;wantsReply;settled;#resolve;#reject;constructor(message){this.from=message.from,this.
+protocol=message.protocol,this.data=message.data,this.wantsReply=message.wantsReply,this.settled=new Promise((resolve,reject)=>{this.#resolve=
+resolve,this.#reject=reject})}reply(data){this.#resolve(data)}refuse(text="refused"){this.#reject(new Refusal(text))}done(){this.wantsReply?
+this.refuse("no reply"):this.#resolve(void 0)}};function watchPage(session,left){let page=globalThis;if(typeof page.addEventListener!="function")return()=>{};let look=()=>session.probe(),shown=()=>page.
 document?.visibilityState==="visible"&&look(),hidden=event=>{event.persisted||left()};return page.addEventListener("online",look),page.addEventListener(
 "pageshow",look),page.addEventListener("pagehide",hidden),page.document?.addEventListener("visibilitychange",shown),()=>{page.removeEventListener(
 "online",look),page.removeEventListener("pageshow",look),page.removeEventListener("pagehide",hidden),page.document?.removeEventListener("vis\
@@ -162,44 +163,46 @@ frame.length,this.#end-1}take(batch,limit){let size=batch.reduce((n,p)=>n+p.leng
 this.#next-this.#first];if(batch.length&&size+frame.length>limit)break;batch.push(frame),size+=frame.length,this.#next++}this.#sent=Math.max(
 this.#sent,this.#next-1)}received(n){let upTo=Math.min(n,this.#sent);for(;this.#first<=upTo;)this.#bytes-=this.#frames[this.#head].length,this.#frames[this.#head++]=
 void 0,this.#first++;this.#head>1024&&this.#head*2>this.#frames.length&&(this.#frames.splice(0,this.#head),this.#head=0),this.#next=Math.max(
-this.#next,this.#first)}rewind(n){this.received(n),this.#next=this.#first}};var idleTime=25e3,answerTime=1e4,batchBytes=262144,OPEN=1,Session=class{#owner;#options;#ended=new AbortController;#token;#log=new Log;#received=0;#frameLimit=65536;#socket;#online=!1;#control=[];#flushing=!1;#told=0;#untold=0;#heard=0;#ackTimer;#idleTimer;#bye;#drop;#attempt=0;#wake;constructor(owner,options){
-this.#owner=owner,this.#options=options}get online(){return this.#online}get backlog(){return this.#log.bytes}async run(){for(;!this.#ended.
-signal.aborted;){let{error,fatal}=await this.#connection();if(this.#online=!1,this.#ended.signal.aborted)return;if(fatal)return this.#end(error);
-let delay=this.#delay(error);this.#owner.onOffline(error,delay),this.#ended.signal.aborted||await this.#pause(delay)}}write(frame){let n=this.#log.
-push(frame);return this.#online&&this.#flushSoon(),n}probe(){this.#wake?(this.#attempt=0,this.#wake()):this.#online&&Date.now()-this.#heard>
-5e3&&this.#ask()}close(error){if(this.#ended.signal.aborted)return;let socket=this.#socket;this.#online&&socket?.readyState===OPEN&&(this.#flush(),
-socket.send(encode([5,"closed",""]))),this.#end(error),socket?.close(1e3)}#end(error){this.#online=!1,this.#ended.abort(),clearTimeout(this.#ackTimer),
-clearTimeout(this.#idleTimer),this.#drop?.(error),this.#wake?.(),this.#owner.onClosed(error)}async#connection(){let socket;try{socket=await this.#options.
-dial(this.#ended.signal)}catch(cause){let error=cause instanceof ParleyError?cause:new ParleyError("unreachable",String(cause),{cause});return{
-error,fatal:error.code==="malformed"||error.code==="unsupported"}}let gone=await this.#serve(socket);return socket.onopen=socket.onmessage=socket.
-onclose=null,socket.onerror=()=>{},clearTimeout(this.#ackTimer),clearTimeout(this.#idleTimer),this.#socket=this.#drop=void 0,gone}#serve(socket){
-return new Promise(resolve=>{this.#socket=socket,this.#bye=void 0,this.#control=[],this.#heard=Date.now(),this.#drop=(error,fatal=!1)=>{resolve(
-{error,fatal}),fatal?socket.close(4002,error.code):socket.close()},socket.onerror=()=>{},socket.onclose=event=>{let fatal=event.code===1e3||
-event.code===1002||event.code===1008,code=event.code===1008?"forbidden":event.code===1013?"limit":"closed",text=event.reason||(fatal?"the no\
-de ended the session":"the connection to the node was lost");resolve({error:this.#bye??new ParleyError(code,text),fatal})},socket.onmessage=
-event=>this.#message(event.data),socket.send(this.#hello()),this.#deadline("the node did not answer in time")})}#hello(){let resume=this.#token&&
-{session:this.#token,received:this.#received};return encode([0,{v:2,...this.#options.hello(),...resume}])}#message(data){this.#heard=Date.now();
-try{if(!(data instanceof ArrayBuffer))throw new ParleyError("malformed","the node sent text");for(let frame of decodeFrames(new Uint8Array(data)))
-frame.kind>=16?this.#numbered(frame):this.#controlFrame(frame)}catch(cause){if(!(cause instanceof ParleyError))throw cause;this.#drop?.(cause,
-!0)}}#numbered(frame){if(!this.#online)throw new ParleyError("malformed","the node began without a welcome");this.#received++,this.#untold+=
-frame.size,this.#received-this.#told>=32||this.#untold>=65536?this.#flushSoon():this.#ackTimer??=setTimeout(()=>this.#flush(),50),this.#owner.
-onFrame(frame)}#controlFrame({kind,parts}){switch(kind){case 1:return this.#welcome(parts[0]);case 2:return this.#log.received(Number(parts[0]));case 3:
-return this.#control.push(encode([4,parts[0]])),this.#flushSoon();case 5:{let[code,text,retryAfter]=parts;this.#bye=new ParleyError(code,text,
-{retryAfter})}}}#welcome(w){let{v,session,resumed=!1,received=0,peer,node="",grace=3e4,limits}=w??{};if(v!==2||!(session instanceof Uint8Array)||
-typeof peer!="string"||!limits||this.#online)throw new ParleyError("unsupported","the node speaks another version of the protocol");let sent=this.#log.
-sent;this.#token=session,this.#frameLimit=limits.frame,resumed?this.#log.rewind(received):(this.#log=new Log,this.#received=0),this.#told=this.#received,
+this.#next,this.#first)}rewind(n){this.received(n),this.#next=this.#first}};var idleTime=25e3,answerTime=1e4,batchBytes=262144,backlogBytes=16<<20,OPEN=1,Session=class{#owner;#options;#ended=new AbortController;#token;#log=new Log;#received=0;#frameLimit=65536;#waiters=[];#socket;#online=!1;#control=[];#flushing=!1;#told=0;#untold=0;#heard=0;#ackTimer;#idleTimer;#bye;#drop;#attempt=0;#wake;constructor(owner,options){
+this.#owner=owner,this.#options=options}get online(){return this.#online}room(){if(!(this.#log.bytes<backlogBytes||this.#ended.signal.aborted))
+return new Promise(resolve=>this.#waiters.push(resolve))}async run(){for(;!this.#ended.signal.aborted;){let{error,fatal}=await this.#connection();
+if(this.#online=!1,this.#ended.signal.aborted)return;if(fatal)return this.#end(error);let delay=this.#delay(error);this.#owner.onOffline(error,
+delay),this.#ended.signal.aborted||await this.#pause(delay)}}write(frame){let n=this.#log.push(frame);return this.#online&&this.#flushSoon(),
+n}probe(){this.#wake?(this.#attempt=0,this.#wake()):this.#online&&Date.now()-this.#heard>5e3&&this.#ask()}close(error){if(this.#ended.signal.
+aborted)return;let socket=this.#socket;this.#online&&socket?.readyState===OPEN&&(this.#flush(),socket.send(encode([5,"closed",""]))),this.#end(
+error),socket?.close(1e3)}#end(error){this.#online=!1,this.#ended.abort(),clearTimeout(this.#ackTimer),clearTimeout(this.#idleTimer),this.#drop?.(
+error),this.#wake?.(),this.#release(),this.#owner.onClosed(error)}async#connection(){let socket;try{socket=await this.#options.dial(this.#ended.
+signal)}catch(cause){let error=cause instanceof ParleyError?cause:new ParleyError("unreachable",String(cause),{cause});return{error,fatal:error.
+code==="malformed"||error.code==="unsupported"}}let gone=await this.#serve(socket);return socket.onopen=socket.onmessage=socket.onclose=null,
+socket.onerror=()=>{},clearTimeout(this.#ackTimer),clearTimeout(this.#idleTimer),this.#socket=this.#drop=void 0,gone}#serve(socket){return new Promise(
+resolve=>{this.#socket=socket,this.#bye=void 0,this.#control=[],this.#heard=Date.now(),this.#drop=(error,fatal=!1)=>{resolve({error,fatal}),
+fatal?socket.close(4002,error.code):socket.close()},socket.onerror=()=>{},socket.onclose=event=>{let fatal=event.code===1e3||event.code===1002||
+event.code===1008,code=event.code===1008?"forbidden":event.code===1013?"limit":"closed",text=event.reason||(fatal?"the node ended the sessio\
+n":"the connection to the node was lost");resolve({error:this.#bye??new ParleyError(code,text),fatal})},socket.onmessage=event=>this.#message(
+event.data),socket.send(this.#hello()),this.#deadline("the node did not answer in time")})}#hello(){let resume=this.#token&&{session:this.#token,
+received:this.#received};return encode([0,{v:2,...this.#options.hello(),...resume}])}#message(data){this.#heard=Date.now();try{if(!(data instanceof
+ArrayBuffer))throw new ParleyError("malformed","the node sent text");for(let frame of decodeFrames(new Uint8Array(data)))frame.kind>=16?this.#numbered(
+frame):this.#controlFrame(frame)}catch(cause){if(!(cause instanceof ParleyError))throw cause;this.#drop?.(cause,!0)}}#numbered(frame){if(!this.#online)
+throw new ParleyError("malformed","the node began without a welcome");this.#received++,this.#untold+=frame.size,this.#received-this.#told>=32||
+this.#untold>=65536?this.#flushSoon():this.#ackTimer??=setTimeout(()=>this.#flush(),50),this.#owner.onFrame(frame)}#controlFrame({kind,parts}){
+switch(kind){case 1:return this.#welcome(parts[0]);case 2:return this.#log.received(Number(parts[0])),this.#release();case 3:return this.#control.
+push(encode([4,parts[0]])),this.#flushSoon();case 5:{let[code,text,retryAfter]=parts;this.#bye=new ParleyError(code,text,{retryAfter})}}}#welcome(w){
+let{v,session,resumed=!1,received=0,peer,node="",grace=3e4,limits}=w??{};if(v!==2||!(session instanceof Uint8Array)||typeof peer!="string"||
+!limits||this.#online)throw new ParleyError("unsupported","the node speaks another version of the protocol");let sent=this.#log.sent;this.#token=
+session,this.#frameLimit=limits.frame,resumed?this.#log.rewind(received):(this.#log=new Log,this.#received=0),this.#release(),this.#told=this.#received,
 this.#untold=0,this.#attempt=0,this.#online=!0,this.#watch(),this.#flushSoon(),this.#owner.onOnline({peer,node,grace,limits},resumed,sent)}#flushSoon(){
 this.#flushing||(this.#flushing=!0,queueMicrotask(()=>{this.#flushing=!1,this.#flush()}))}#flush(){clearTimeout(this.#ackTimer),this.#ackTimer=
 void 0;let socket=this.#socket;if(!this.#online||socket?.readyState!==OPEN)return;this.#told!==this.#received&&(this.#told=this.#received,this.#untold=
 0,this.#control.push(encode([2,this.#received])));let limit=Math.min(batchBytes,this.#frameLimit);for(;this.#control.length||this.#log.waiting;){
-let batch=this.#control;this.#control=[],this.#log.take(batch,limit),socket.send(join(batch))}}#watch(){clearTimeout(this.#idleTimer);let idle=Date.
-now()-this.#heard;if(idle>=idleTime)return this.#ask();this.#idleTimer=setTimeout(()=>this.#watch(),idleTime-idle)}#ask(){this.#control.push(
-encode([3,this.#received])),this.#flush(),this.#deadline("the node does not answer any more")}#deadline(text){let asked=this.#heard;clearTimeout(
-this.#idleTimer),this.#idleTimer=setTimeout(()=>{this.#heard===asked||!this.#online?this.#drop?.(new ParleyError("unreachable",text)):this.#watch()},
-answerTime)}#delay(error){let{min,max}=this.#options.retry,step=Math.min(max,min*2**this.#attempt++);return Math.max(error.retryAfter??0,Math.
-round(step*(.5+Math.random()/2)))}#pause(delay){return new Promise(resolve=>{let done=()=>{clearTimeout(timer),this.#wake=void 0,resolve()},
-timer=setTimeout(done,delay);this.#wake=done})}};function join(parts){if(parts.length===1)return parts[0];let out=new Uint8Array(parts.reduce(
-(n,p)=>n+p.length,0)),at=0;for(let part of parts)out.set(part,at),at+=part.length;return out}var openTimeout=3e4;function nodeUrl(given){if(given!==void 0){let url=new URL(given,pageOrigin());return url.protocol=url.protocol.replace(
+let batch=this.#control;this.#control=[],this.#log.take(batch,limit),socket.send(join(batch))}}#release(){if(!(this.#log.bytes>=backlogBytes&&
+!this.#ended.signal.aborted))for(let resolve of this.#waiters.splice(0))resolve()}#watch(){clearTimeout(this.#idleTimer);let idle=Date.now()-
+this.#heard;if(idle>=idleTime)return this.#ask();this.#idleTimer=setTimeout(()=>this.#watch(),idleTime-idle)}#ask(){this.#control.push(encode(
+[3,this.#received])),this.#flush(),this.#deadline("the node does not answer any more")}#deadline(text){let asked=this.#heard;clearTimeout(this.#idleTimer),
+this.#idleTimer=setTimeout(()=>{this.#heard===asked||!this.#online?this.#drop?.(new ParleyError("unreachable",text)):this.#watch()},answerTime)}#delay(error){
+let{min,max}=this.#options.retry,step=Math.min(max,min*2**this.#attempt++);return Math.max(error.retryAfter??0,Math.round(step*(.5+Math.random()/
+2)))}#pause(delay){return new Promise(resolve=>{let done=()=>{clearTimeout(timer),this.#wake=void 0,resolve()},timer=setTimeout(done,delay);
+this.#wake=done})}};function join(parts){if(parts.length===1)return parts[0];let out=new Uint8Array(parts.reduce((n,p)=>n+p.length,0)),at=0;
+for(let part of parts)out.set(part,at),at+=part.length;return out}var openTimeout=3e4;function nodeUrl(given){if(given!==void 0){let url=new URL(given,pageOrigin());return url.protocol=url.protocol.replace(
 /^http/,"ws"),url.pathname==="/"&&(url.pathname="/ws"),url}let origin=pageOrigin();if(!origin)throw new ParleyError("malformed","outside of \
 a page connect() needs the node's url");return new URL(origin.replace(/^http/,"ws")+"/ws")}function pageOrigin(){let{location,origin}=globalThis;
 return[location?.origin,origin].find(o=>o?.startsWith("http"))}async function dial(url,options,signal){let token=typeof options.token=="func\
@@ -229,10 +232,10 @@ test(host)||/\.(localhost|local)$/.test(host)||/^\[f[cd]/.test(host)}var PageNod
 offline";#key;#first;constructor(options){super(),this.#options=options,this.#key=options.key,options.onState&&this.on("state",options.onState);
 let url=nodeUrl(options.url);this.#session=new Session(this,{dial:signal=>dial(url,options,signal),hello:()=>this.#key===void 0?{identity:options.
 identity}:{key:this.#key},retry:{min:options.retry?.min??100,max:options.retry?.max??5e3}}),this.#calls=new Calls(this.#session,options.maxQueue??
-64<<20),this.#inbox=new Inbox(frame=>this.#session.write(frame),error=>this.report(error)),this.#unwatch=watchPage(this.#session,()=>this.#close(
-"the page was left"))}async begin(){let{signal}=this.#options,cancelled=()=>this.#close("the call was given up","cancelled");return await new Promise(
-(resolve,reject)=>{if(this.#first={resolve,reject},signal?.aborted)return cancelled();signal?.addEventListener("abort",cancelled),this.#session.
-run()}).finally(()=>signal?.removeEventListener("abort",cancelled)),this}get peer(){return this.#welcome?.peer??""}get state(){return this.#state}get version(){
+64<<20),this.#inbox=new Inbox(this.#session,error=>this.report(error)),this.#unwatch=watchPage(this.#session,()=>this.#close("the page was l\
+eft"))}async begin(){let{signal}=this.#options,cancelled=()=>this.#close("the call was given up","cancelled");return await new Promise((resolve,reject)=>{
+if(this.#first={resolve,reject},signal?.aborted)return cancelled();signal?.addEventListener("abort",cancelled),this.#session.run()}).finally(
+()=>signal?.removeEventListener("abort",cancelled)),this}get peer(){return this.#welcome?.peer??""}get state(){return this.#state}get version(){
 return this.#welcome?.node??""}get limits(){return this.#welcome.limits}async start(protocol,handler,{signal}={}){if(signal?.aborted)throw givenUp(
 signal);if(this.#inbox.has(protocol))throw new ParleyError("already-started",`already started protocol: ${protocol}`);this.#inbox.listen(protocol,
 handler);let stop=()=>{this.stop(protocol).catch(()=>{})};signal?.addEventListener("abort",stop);let upkeep=this.#protocol(protocol),started=upkeep.

@@ -15,14 +15,20 @@ interface Delivery {
   readonly message: Message
 }
 
+/** Where answers go; `room` is a promise while too many wait there. */
+interface Writer {
+  write(frame: Uint8Array<ArrayBuffer>): unknown
+  room(): Promise<void> | undefined
+}
+
 export class Inbox {
-  readonly #write: (frame: Uint8Array<ArrayBuffer>) => void
+  readonly #writer: Writer
   readonly #report: (error: unknown) => void
   readonly #listeners = new Map<string, Listener>()
   #session = 0 // deliveries of an earlier one need no answer any more
 
-  constructor(write: (frame: Uint8Array<ArrayBuffer>) => void, report: (error: unknown) => void) {
-    this.#write = write
+  constructor(writer: Writer, report: (error: unknown) => void) {
+    this.#writer = writer
     this.#report = report
   }
 
@@ -66,7 +72,11 @@ export class Inbox {
   async #converse(listener: Listener, from: string, first: Delivery): Promise<void> {
     const queue = new Fifo<Delivery>()
     listener.conversations.set(from, queue)
-    for (let d: Delivery | undefined = first; d; d = queue.shift()) await this.#handle(listener.handler, d)
+    for (let d: Delivery | undefined = first; d; d = queue.shift()) {
+      await this.#handle(listener.handler, d)
+      const room = this.#writer.room()
+      if (room) await room
+    }
     listener.conversations.delete(from)
   }
 
@@ -85,7 +95,7 @@ export class Inbox {
   }
 
   #settle(d: Delivery, frame: Uint8Array<ArrayBuffer>): void {
-    if (d.session === this.#session) this.#write(frame)
+    if (d.session === this.#session) this.#writer.write(frame)
   }
 }
 

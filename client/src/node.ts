@@ -42,7 +42,7 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
       retry: { min: options.retry?.min ?? 100, max: options.retry?.max ?? 5000 },
     })
     this.#calls = new Calls(this.#session, options.maxQueue ?? 64 << 20)
-    this.#inbox = new Inbox((frame) => this.#session.write(frame), (error) => this.report(error))
+    this.#inbox = new Inbox(this.#session, (error) => this.report(error))
     this.#unwatch = watchPage(this.#session, () => this.#close('the page was left'))
   }
 

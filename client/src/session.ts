@@ -43,6 +43,8 @@ const idleTime = 25_000
 const answerTime = 10_000
 /** How much goes into one message, unless one frame is larger. */
 const batchBytes = 256 << 10
+/** With so much that the node has not acknowledged, handlers wait: their replies would only pile up. */
+const backlogBytes = 16 << 20
 
 const OPEN = 1
 
@@ -56,6 +58,7 @@ export class Session {
   #log = new Log()
   #received = 0 // numbered frames of the node
   #frameLimit = 64 << 10
+  #waiters: (() => void)[] = [] // for a smaller backlog
 
   // the socket
   #socket: Socket | undefined
@@ -83,9 +86,10 @@ export class Session {
     return this.#online
   }
 
-  /** Bytes that the node has not acknowledged. */
-  get backlog(): number {
-    return this.#log.bytes
+  /** Waits until there is room for replies; undefined where there is. */
+  room(): Promise<void> | undefined {
+    if (this.#log.bytes < backlogBytes || this.#ended.signal.aborted) return undefined
+    return new Promise((resolve) => this.#waiters.push(resolve))
   }
 
   /** Lives until close(), or until the node ends the session for good. */
@@ -135,6 +139,7 @@ export class Session {
     clearTimeout(this.#idleTimer)
     this.#drop?.(error)
     this.#wake?.()
+    this.#release()
     this.#owner.onClosed(error)
   }
 
@@ -214,7 +219,8 @@ export class Session {
       case f.WELCOME:
         return this.#welcome(parts[0] as Partial<Welcome & { v: number; session: Uint8Array; resumed: boolean; received: number }>)
       case f.RECEIVED:
-        return this.#log.received(Number(parts[0]))
+        this.#log.received(Number(parts[0]))
+        return this.#release()
       case f.PING:
         this.#control.push(encode([f.PONG, parts[0]]))
         return this.#flushSoon()
@@ -238,6 +244,7 @@ export class Session {
       this.#log = new Log()
       this.#received = 0
     }
+    this.#release()
     this.#told = this.#received
     this.#untold = 0
     this.#attempt = 0
@@ -276,6 +283,11 @@ export class Session {
       this.#log.take(batch, limit)
       socket.send(join(batch))
     }
+  }
+
+  #release(): void {
+    if (this.#log.bytes >= backlogBytes && !this.#ended.signal.aborted) return
+    for (const resolve of this.#waiters.splice(0)) resolve()
   }
 
   // ── is the node there ──

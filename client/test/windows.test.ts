@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import { encode } from '../src/cbor.js'
 import * as f from '../src/frames.js'
 import { setup, watch } from './pages.js'
 
@@ -77,5 +78,25 @@ describe('windows', () => {
     await world.pass()
     expect(world.frames(f.SEND).length).toBe(300)
     expect(messages).toBeLessThan(20)
+  })
+
+  test('replies that the node does not take hold up the handler, not the page', async () => {
+    const alice = await sender({})
+    let asked = 0
+    await alice.start('large', () => {
+      asked++
+      return new Uint8Array(6 << 20)
+    })
+    await alice.start('other', () => 1)
+    const [session] = world.node.sessions.values()
+    world.node.paused = true // so nothing is acknowledged
+    for (let i = 1; i <= 10; i++) session!.write([f.MESSAGE, i, 'peer-bob', 'large', null, f.wantsReply])
+    await world.pass()
+    expect(asked).toBe(3)
+    expect(alice.state).toBe('online')
+    world.node.resume()
+    session!.wire!.send(encode([f.RECEIVED, session!.received]))
+    await world.pass(100)
+    expect(asked).toBeGreaterThan(3)
   })
 })

@@ -1,6 +1,10 @@
 // The client against real nodes: as a program in Node.js, in a page, in a
 // worker, beside a page of v1.
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { connect, type ConnectOptions, type ParleyNode, type SocketConstructor } from '../../client/src/index.js'
@@ -48,11 +52,13 @@ async function program(identity: string, options: ConnectOptions = {}, at = parl
 
 /** A page of the site, and what it is called. */
 async function page(identity: string): Promise<{ page: Page; peer: string }> {
-  const { context } = await person(browser)
+  const { context, errors } = await person(browser)
   ending.push(() => context.close())
   const page = await context.newPage()
   await page.goto(parley.link)
-  await page.waitForFunction(() => 'parley' in globalThis)
+  await page
+    .waitForFunction(() => 'parley' in globalThis, undefined, { timeout: 20_000, polling: 50 })
+    .catch(async (error) => expect.fail(`${error}\n${errors.join('\n')}\n${page.url()}\n${await page.content()}`))
   const peer = await page.evaluate(async (identity) => {
     const node = await (globalThis as any).parley.connect({ identity })
     Object.assign(globalThis, { node })
@@ -150,6 +156,36 @@ describe('a program', () => {
     await until(() => !hers.members.has(bob.peer))
   })
 
+  test('two with one key share the peer: each gets what it started, a message is handled once', async () => {
+    const [one, two, bob] = [await program('shared'), await program('shared'), await program('bob')]
+    expect(two.peer).toBe(one.peer)
+    const got: string[] = []
+    await one.start('both', () => void got.push('one'))
+    await two.start('both', () => void got.push('two'))
+    await two.start('second', () => 'two')
+    expect(await bob.send(one.peer, 'both', 1)).toBe('handled')
+    await until(() => got.length === 2)
+    expect(got.sort()).toEqual(['one', 'two'])
+    expect(await bob.request(one.peer, 'second')).toBe('two')
+    await one.close()
+    expect(await bob.request(two.peer, 'second')).toBe('two')
+  })
+
+  test('runs from its one file: with a global WebSocket as of Node.js 22, and says what is missing without', () => {
+    const folder = mkdtempSync(join(tmpdir(), 'parley-alone-'))
+    ending.push(async () => rmSync(folder, { recursive: true }))
+    copyFileSync(new URL('../../client/dist/parley.js', import.meta.url), join(folder, 'parley.mjs'))
+    writeFileSync(
+      join(folder, 'main.mjs'),
+      `import { connect } from './parley.mjs'
+       const node = await connect(${JSON.stringify({ url: parley.url, token: parley.token, identity: 'alone' })}).catch((e) => console.log(e.code))
+       if (node) { console.log(await node.request(node.peer, 'x', 1, { signal: AbortSignal.timeout(10) }).catch((e) => e.code)); await node.close() }`,
+    )
+    const run = (...flags: string[]) => execFileSync(process.execPath, [...flags, join(folder, 'main.mjs')], { encoding: 'utf8' }).trim()
+    expect(run('--experimental-websocket')).toBe('timeout')
+    if (!('WebSocket' in globalThis)) expect(run()).toBe('unsupported')
+  })
+
   test('everything settles when the node ends', async () => {
     const node = await Parley.start({ auth: 'none', site })
     const alice = await program('alice', { retry: { min: 10_000 } }, node)
@@ -217,7 +253,7 @@ describe('in the browser', () => {
 
     // v2 to v1: a v1 page tells no more than that it was delivered
     expect(await p.evaluate((to) => (globalThis as any).node.send(to, 'talk', { n: 1 }), oldPeer)).toBe('delivered')
-    await old.waitForFunction((from) => (globalThis as any).v1.got.some((m: any) => m.peer === from && m.data.n === 1), peer)
+    await old.waitForFunction((from) => (globalThis as any).v1.got.some((m: any) => m.peer === from && m.data.n === 1), peer, { polling: 50 })
 
     // v1 to v2
     await p.evaluate(() => {

@@ -34,7 +34,7 @@ async function connectFrom(origin: string, answer?: 'granted' | 'denied'): Promi
     )
     const page = await context.newPage()
     await page.goto(origin)
-    await page.waitForFunction(() => 'parley' in globalThis)
+    await page.waitForFunction(() => 'parley' in globalThis, undefined, { polling: 50 })
     if (answer) {
       const { targetInfo } = await (await context.newCDPSession(page)).send('Target.getTargetInfo')
       const session = await browser.newBrowserCDPSession()
