@@ -274,7 +274,7 @@ describe('in the browser', () => {
     )
   })
 
-  test('Abuse1: a page of another origin is not let in, and is told so', async () => {
+  test('abuse 1: a page of another origin is not let in, and is told so', async () => {
     const other = await Parley.start({ auth: 'none', site })
     ending.push(() => other.stop())
     const { page: p } = await page('page')

@@ -52,20 +52,20 @@ async function connectFrom(origin: string, answer?: 'granted' | 'denied'): Promi
   }
 }
 
-describe('Abuse9_LocalNetworkAccess', () => {
-  test('accepted: the page connects', async () => {
+describe('local network access', () => {
+  test('abuse 9: accepted: the page connects', async () => {
     expect(await connectFrom(secure, 'granted')).toBe('connected')
   })
 
-  test('denied: a clear error', async () => {
+  test('abuse 9: denied: a clear error', async () => {
     expect(await connectFrom(secure, 'denied')).toMatch(/^network-blocked: .*allow it to use the local network/)
   })
 
-  test('a page over http: a clear error', async () => {
+  test('abuse 9: a page over http: a clear error', async () => {
     expect(await connectFrom(plain)).toMatch(/^network-blocked: .*only pages over https/)
   })
 
-  test('accepted, but the node does not know the page: refused, and not called blocked', async () => {
+  test('abuse 9: accepted, but the node does not know the page: refused, and not called blocked', async () => {
     const other = await Parley.start({ auth: 'none' })
     const keep = parley
     try {
