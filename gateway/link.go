@@ -107,7 +107,7 @@ func (l *link) nudge() {
 // drop ends the link at once, whatever is being written.
 func (l *link) drop(why *closing) {
 	l.end(why)
-	l.sock.Interrupt()
+	l.sock.Interrupt(0)
 }
 
 // read waits for the page's next message. The error is a *closing.
@@ -132,12 +132,18 @@ func (l *link) read(buf []byte) (socket.Kind, []byte, error) {
 }
 
 // run reads and writes until one of them ends, then ends the other, and returns
-// why. The socket is left to be closed.
+// why. The socket is left to be closed. A write that fails doesn't say why the
+// socket ended: the close frame that tells may still be on its way to the reader.
 func (l *link) run(read, write func() error) *closing {
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		l.end(asClosing(l.guard(write)))
-		l.sock.Interrupt()
+		switch why := asClosing(l.guard(write)); {
+		case why == errLost && l.ctx.Err() == nil:
+			l.sock.Interrupt(lastFrames)
+		default:
+			l.end(why)
+			l.sock.Interrupt(0)
+		}
 	})
 	l.drop(asClosing(l.guard(read)))
 	writer.Wait()
@@ -145,6 +151,9 @@ func (l *link) run(read, write func() error) *closing {
 	l.work.Wait()
 	return asClosing(context.Cause(l.ctx))
 }
+
+// lastFrames is how long a socket that can't be written is still read.
+const lastFrames = time.Second
 
 // guard turns a panic into an end of this session alone.
 func (l *link) guard(f func() error) (err error) {

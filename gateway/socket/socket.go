@@ -135,9 +135,9 @@ func (s *Socket) Write(kind Kind, msgs ...[]byte) error {
 // Ping sends a ping and waits for its pong.
 func (s *Socket) Ping(ctx context.Context) error { return s.ws.Ping(ctx) }
 
-// Interrupt makes Read return, and Write too where it is stuck. The socket can
-// still be closed with a code.
-func (s *Socket) Interrupt() { s.conn.deadline(time.Now()) }
+// Interrupt makes Read return after d, and Write too where it is stuck. The
+// socket can still be closed with a code.
+func (s *Socket) Interrupt(d time.Duration) { s.conn.deadline(time.Now().Add(d)) }
 
 // Close sends a close frame, unless one was sent or the socket is gone, waits at
 // most a second for the answer, and ends the socket.

@@ -116,7 +116,7 @@ func TestInterrupt_EndsReadAndCanStillClose(t *testing.T) {
 			_, _, err := s.Read(nil)
 			ended <- err
 		}()
-		s.Interrupt()
+		s.Interrupt(0)
 		if err := <-ended; err == nil {
 			t.Error("read goes on")
 		}
