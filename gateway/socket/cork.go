@@ -38,7 +38,7 @@ type corked struct {
 	net.Conn
 	heard func() // something came
 
-	end atomic.Int64 // when everything ends, in Unix nanoseconds; 0 while it goes on
+	end atomic.Int64 // when writing ends, in Unix nanoseconds; 0 while it goes on
 
 	mu     sync.Mutex
 	buf    *[]byte // gathered; nil when not corked
@@ -134,8 +134,10 @@ func (c *corked) out(p []byte) (int, error) {
 	return total, c.broken
 }
 
-// deadline ends whatever reads and writes at t, for good unless it is moved.
-func (c *corked) deadline(t time.Time) {
-	c.end.Store(t.UnixNano())
-	_ = c.Conn.SetDeadline(t)
+// deadlines end reading and writing at these times, for good unless they are
+// moved.
+func (c *corked) deadlines(read, write time.Time) {
+	c.end.Store(write.UnixNano())
+	_ = c.Conn.SetReadDeadline(read)
+	_ = c.Conn.SetWriteDeadline(write)
 }

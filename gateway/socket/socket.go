@@ -50,6 +50,8 @@ const (
 	closeWait = time.Second
 	// writeWait is how long a socket may take nothing before it counts as stuck.
 	writeWait = 30 * time.Second
+	// writeGrace is how long a write may take that is under way at an interrupt.
+	writeGrace = 250 * time.Millisecond
 	// maxReason is what fits into a close frame.
 	maxReason = 123
 )
@@ -135,9 +137,12 @@ func (s *Socket) Write(kind Kind, msgs ...[]byte) error {
 // Ping sends a ping and waits for its pong.
 func (s *Socket) Ping(ctx context.Context) error { return s.ws.Ping(ctx) }
 
-// Interrupt makes Read return after d, and Write too where it is stuck. The
-// socket can still be closed with a code.
-func (s *Socket) Interrupt(d time.Duration) { s.conn.deadline(time.Now().Add(d)) }
+// Interrupt makes Read return after d, and a Write that is stuck a moment later:
+// one that isn't is left to end, or no close frame could follow it.
+func (s *Socket) Interrupt(d time.Duration) {
+	end := time.Now().Add(d)
+	s.conn.deadlines(end, end.Add(writeGrace))
+}
 
 // Close sends a close frame, unless one was sent or the socket is gone, waits at
 // most a second for the answer, and ends the socket.
@@ -145,13 +150,14 @@ func (s *Socket) Close(code Code, reason string) {
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]
 	}
-	s.conn.deadline(time.Now().Add(closeWait))
+	end := time.Now().Add(closeWait)
+	s.conn.deadlines(end, end)
 	_ = s.ws.Close(code, reason) // the socket is gone either way
 }
 
 // Abort ends the socket without a word.
 func (s *Socket) Abort() {
-	s.conn.deadline(time.Now())
+	s.conn.deadlines(time.Now(), time.Now())
 	_ = s.ws.CloseNow()
 }
 
