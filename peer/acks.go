@@ -188,13 +188,9 @@ func (st *inStream) compose(buf []byte) (_, payload []byte, end bool) {
 }
 
 func (st *inStream) appendWelcome(buf []byte) []byte {
-	flags := uint64(0)
-	if st.known {
-		flags = flagResumed
-	}
 	st.toldWindow = st.window
 	return appendWelcome(buf, st.toldTaken, uint64(st.window), uint64(st.peer.cfg.MaxMessage),
-		flags, uint64(st.memory/time.Millisecond))
+		st.in.base, uint64(st.memory/time.Millisecond))
 }
 
 // readDone reports whether nothing more will be taken.

@@ -4,8 +4,12 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
 
 	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/internal/peertest"
 	"github.com/parley-p2p/parley/network"
 )
 
@@ -70,4 +74,34 @@ func BenchmarkSameNode(b *testing.B) {
 	_, m := w.peer(n, 1, sink{})
 	bob, _ := w.peer(n, 2, sink{}, chat)
 	benchmarkSizes(b, m, bob.ID())
+}
+
+// BenchmarkLibp2p runs over two real hosts and loopback TCP: Noise or TLS, yamux.
+func BenchmarkLibp2p(b *testing.B) {
+	hosts := make([]*peertest.Libp2p, 2)
+	for i := range hosts {
+		h, err := libp2p.New(libp2p.Identity(key(b, i).Libp2p()), libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"),
+			libp2p.DisableRelay(), libp2p.DisableMetrics())
+		if err != nil {
+			b.Fatal(err)
+		}
+		hosts[i] = peertest.FromHost(h)
+		defer h.Close()
+		defer hosts[i].Close()
+	}
+	hosts[0].Host().Peerstore().AddAddrs(hosts[1].Local(), hosts[1].Host().Addrs(), time.Hour)
+	var members [2]*Member
+	for i, h := range hosts {
+		n := New(Config{})
+		defer n.Close()
+		p, err := n.Add(h)
+		if err != nil {
+			b.Fatal(err)
+		}
+		members[i] = p.Join(sink{})
+		if err := members[i].Start(chat); err != nil {
+			b.Fatal(err)
+		}
+	}
+	benchmarkSizes(b, members[0], hosts[1].Local())
 }

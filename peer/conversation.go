@@ -45,6 +45,7 @@ type conversation struct {
 	epochStart  time.Time // when it was first told to the other side
 	epochMet    bool      // the other side has welcomed it
 	next        uint64    // seq of the next entry put on the way
+	base        uint64    // the other side knows nothing of what was up to it
 	taken       uint64    // every seq up to it was taken
 	settled     uint64    // every seq up to it is settled
 	progress    time.Time // when the other side last said something of use

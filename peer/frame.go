@@ -17,7 +17,7 @@ import (
 //
 //	opener                                       handler
 //	hello(epoch, next 1, version 1, settled 0) →
-//	data(1 …) data(2 …)                        → ← welcome(taken 0, window, max message, flags, memory)
+//	data(1 …) data(2 …)                        → ← welcome(taken 0, window, max message, base 0, memory)
 //	data(3 …)                                  → ← ack(2, handled)
 //	                                             ← refuse(3, code, text)  ← ack(3, handled)
 //	bye(done)                                  →
@@ -25,7 +25,7 @@ type kind byte
 
 const (
 	kindHello   kind = 0 // epoch 16 bytes, next seq, version, settled seq; opens a stream
-	kindWelcome kind = 1 // taken seq, window bytes, max message bytes, flags, memory ms; first answer
+	kindWelcome kind = 1 // taken seq, window bytes, max message bytes, base seq, memory ms; first answer
 	kindData    kind = 2 // seq, content type, flags, payload
 	kindAck     kind = 3 // cumulative seq, level
 	kindRefuse  kind = 4 // seq, code, text
@@ -44,9 +44,6 @@ const (
 	flagReply     = 2 // the sender waits for a reply
 	flagDelivered = 4 // the sender waits for level delivered only
 )
-
-// flagResumed in a welcome says that the epoch was known.
-const flagResumed = 1
 
 // Levels of an ack. All but wireDelivered are final.
 const (
@@ -88,7 +85,8 @@ type frame struct {
 	settled uint64 // hello
 	window  uint64 // welcome, window
 	max     uint64 // welcome
-	flags   uint64 // welcome, data, reply
+	base    uint64 // welcome: what was before it is not known
+	flags   uint64 // data, reply
 	memory  uint64 // welcome, ms
 	level   uint64 // ack
 	reason  byeReason
@@ -115,8 +113,8 @@ func appendHello(dst []byte, epoch [epochSize]byte, next, settled uint64) []byte
 	return appendBody(dst, body)
 }
 
-func appendWelcome(dst []byte, taken, window, maxMessage, flags, memory uint64) []byte {
-	return appendNumbers(dst, kindWelcome, taken, window, maxMessage, flags, memory)
+func appendWelcome(dst []byte, taken, window, maxMessage, base, memory uint64) []byte {
+	return appendNumbers(dst, kindWelcome, taken, window, maxMessage, base, memory)
 }
 
 func appendAck(dst []byte, seq, level uint64) []byte { return appendNumbers(dst, kindAck, seq, level) }
@@ -286,7 +284,7 @@ func (f *frame) parse(body []byte, owned bool) error {
 		f.seq, f.version, f.settled = p.number(), p.number(), p.number()
 	case kindWelcome:
 		f.seq, f.window, f.max = p.number(), p.number(), p.number()
-		f.flags, f.memory = p.number(), p.number()
+		f.base, f.memory = p.number(), p.number()
 	case kindData, kindReply:
 		f.parseContent(&p, owned)
 	case kindAck:

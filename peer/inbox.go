@@ -16,6 +16,7 @@ type inbox struct {
 	stream  *inStream // nil when there is none
 	touched time.Time
 
+	base      uint64           // what was up to it, nobody here knows
 	taken     uint64           // highest seq that a session took
 	final     uint64           // everything up to it is settled
 	pending   deque[*delivery] // final+1 and on, as far as offered
@@ -153,22 +154,22 @@ func (in *inbox) addRun(r run) {
 	in.runs = append(in.runs, r)
 }
 
-// findInbox gives the inbox of an epoch, or makes it; known says whether it was
-// there. nil means that there is no room. The caller holds mu.
-func (p *Peer) findInbox(key inboxKey, next uint64) (in *inbox, known bool) {
+// findInbox gives the inbox of an epoch, or makes it. nil means that there is no
+// room. The caller holds mu.
+func (p *Peer) findInbox(key inboxKey, next uint64) *inbox {
 	if in := p.inboxes[key]; in != nil {
-		return in, true
+		return in
 	}
 	now := time.Now()
 	if !p.roomForInbox(key.remote, now) {
-		return nil, false
+		return nil
 	}
-	in = &inbox{peer: p, key: key, touched: now, taken: next - 1, final: next - 1}
+	in := &inbox{peer: p, key: key, touched: now, base: next - 1, taken: next - 1, final: next - 1}
 	p.inboxes[key] = in
 	if p.sweeper == nil {
 		p.sweeper = time.AfterFunc(p.cfg.Remember/2, p.sweep)
 	}
-	return in, false
+	return in
 }
 
 // roomForInbox forgets the oldest inbox without a stream where the tables are

@@ -93,7 +93,7 @@ func (l *link) begin() {
 	c.here = false
 	_, _ = rand.Read(c.epoch[:]) // never fails
 	c.epochStart, c.epochMet = l.opened, false
-	c.next, c.taken, c.settled = 1, 0, 0
+	c.next, c.base, c.taken, c.settled = 1, 0, 0, 0
 }
 
 // lose ends the link with err, once.
@@ -283,20 +283,22 @@ func (l *link) noteProgress(taken, settled uint64, resolved int) {
 // takeWelcome starts the writing, where the epoch goes on from what was taken.
 func (l *link) takeWelcome(f *frame) error {
 	c := l.c
-	known := f.flags&flagResumed != 0
-	if l.welcomed || known && (f.seq < c.taken || !l.resuming) {
+	sensible := f.base <= f.seq && f.base >= c.base && (f.base > c.base || f.seq >= c.taken)
+	if l.welcomed || !sensible || !l.resuming && f.seq > 0 {
 		return badFrame("welcome makes no sense")
 	}
-	switch {
-	case !l.resuming:
-	case known:
+	if l.resuming && f.base > c.base { // the other side knows nothing of what is on the way
+		if l.neverMet(f.memory) {
+			c.returnAbove(0)
+		} else {
+			c.abandonFlight(&l.settled)
+		}
+		c.base, c.taken = f.base, f.base
+	}
+	if l.resuming {
 		c.markTaken(f.seq, &l.settled)
 		c.returnAbove(f.seq)
 		c.next = f.seq + 1
-	case l.neverMet(f.memory):
-		c.returnAbove(0)
-	default:
-		c.abandonFlight(&l.settled)
 	}
 	c.epochMet = true
 	l.resuming, l.welcomed = false, true

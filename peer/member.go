@@ -77,7 +77,7 @@ func (m *Member) subscribe(protocol network.Protocol) (first bool, err error) {
 		p.listening[protocol] = l
 		first = true
 	}
-	l.generation++
+	l.generation = p.nextGeneration()
 	l.subs = append(slices.Clip(l.subs), sub)
 	return first, nil
 }
@@ -97,7 +97,7 @@ func (m *Member) Stop(protocol network.Protocol) error {
 	}
 	delete(m.subs, protocol)
 	l := p.listening[protocol]
-	l.generation++
+	l.generation = p.nextGeneration()
 	l.subs = slices.DeleteFunc(slices.Clone(l.subs), func(s *subscription) bool { return s == sub })
 	var remove []func()
 	if len(l.subs) == 0 {

@@ -31,6 +31,7 @@ type Peer struct {
 	closed        bool
 	members       map[*Member]struct{}
 	listening     map[network.Protocol]*listening
+	generation    uint64 // of the newest change of who listens
 	conversations map[conversationKey]*conversation
 	bytes         int // unsettled, of all conversations
 	streams       int // incoming
@@ -50,7 +51,7 @@ type conversationKey struct {
 
 // listening is a protocol that at least one member started.
 type listening struct {
-	generation uint64 // grows with every change of subs
+	generation uint64 // of the last change of subs; no two changes of a peer share one
 	subs       []*subscription
 	remove     []func() // takes the handlers off the network
 }
@@ -141,6 +142,12 @@ func (p *Peer) enter() bool {
 	}
 	p.wg.Add(1)
 	return true
+}
+
+// nextGeneration numbers a change of who listens. The caller holds mu.
+func (p *Peer) nextGeneration() uint64 {
+	p.generation++
+	return p.generation
 }
 
 // listens reports whether somebody here takes protocol.

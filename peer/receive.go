@@ -31,7 +31,6 @@ type inStream struct {
 	// Guarded by the peer's mu.
 	in          *inbox // nil before the hello
 	memory      time.Duration
-	known       bool // the epoch was known
 	welcomed    bool // the welcome has been written
 	more        bool // more of what the remote wrote is here already
 	flush       bool // tell now
@@ -185,13 +184,13 @@ func (st *inStream) attach(key inboxKey, hello *frame) error {
 		return nil
 	}
 	st.memory = p.remembers(time.Now())
-	in, known := p.findInbox(key, hello.seq)
+	in := p.findInbox(key, hello.seq)
 	if in == nil {
 		p.node.count.refusedStreams.Add(1)
 		return errNoRoom
 	}
 	in.stream = st
-	st.in, st.known = in, known
+	st.in = in
 	st.toldTaken = in.taken
 	st.toldFinal = hello.settled
 	in.confirm(hello.settled)
