@@ -42,6 +42,8 @@ type Config struct {
 	// Reserved ids that pages can't have, besides the fixed ones of
 	// gateway.md §5.5: the node's own file protocol where it is configured.
 	Reserved []network.Protocol
+
+	plainOnly bool // for tests: speak the reference's framing alone
 }
 
 func (c Config) withDefaults() Config {

@@ -38,6 +38,8 @@ type conversation struct {
 	bytes       int           // of unresolved entries
 	unresolved  int           // entries
 	flightBytes int           // what flight counts in the window
+	ref         *refStream    // the reference's stream that flight went to
+	plainSeq    uint64        // ids given for the reference's framing
 	here        bool          // flight went to a peer of this node, not to a stream
 	link        *link         // the stream in use; nil when there is none
 	reached     bool          // by a stream, or on this node
@@ -66,7 +68,8 @@ type entry struct {
 	reply   bool
 	wrote   bool // it may have arrived
 	taken   bool
-	closed  bool // settled by a peer of this node
+	closed  bool   // settled, out of order maybe: by a peer of this node or the reference's ack
+	plainID string // its id in the reference's framing; empty when it never went that way
 	done    func(network.Outcome)
 	member  *Member
 }
@@ -253,7 +256,7 @@ func (c *conversation) tick() {
 	c.timerAt = time.Time{}
 	now := time.Now()
 	stalled := c.expire(now, &settled)
-	link := c.link
+	link, ref := c.link, c.ref
 	if c.unresolved == 0 {
 		c.signal() // maybe nothing is left to do
 		if cancel := c.opening.Load(); cancel != nil {
@@ -264,8 +267,11 @@ func (c *conversation) tick() {
 		c.arm(next)
 	}
 	p.mu.Unlock()
-	if stalled && link != nil {
+	switch {
+	case stalled && link != nil:
 		link.lose(errStalled)
+	case stalled && ref != nil:
+		ref.lose()
 	}
 	settled.tell()
 }

@@ -26,6 +26,8 @@ type delivery struct {
 	// … or to a conversation of a peer of this node.
 	conv  *conversation
 	entry *entry
+	// … or nowhere: the reference's framing knows no settlement, only credit.
+	lane *refLane
 
 	// Guarded by the peer's mu.
 	verdict   verdict
@@ -138,8 +140,11 @@ func (s *share) end(v verdict) bool {
 // settle ends the delivery. The caller holds mu and calls report afterwards.
 func (d *delivery) settle(v verdict) bool {
 	d.verdict, d.settled = v, true
-	if d.in != nil {
+	switch {
+	case d.in != nil:
 		d.in.deliverySettled(d)
+	case d.lane != nil:
+		d.lane.credit.Give(int64(d.cost), int64(d.peer.cfg.MaxWindow))
 	}
 	return true
 }

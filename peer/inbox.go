@@ -166,9 +166,7 @@ func (p *Peer) findInbox(key inboxKey, next uint64) *inbox {
 	}
 	in := &inbox{peer: p, key: key, touched: now, base: next - 1, taken: next - 1, final: next - 1}
 	p.inboxes[key] = in
-	if p.sweeper == nil {
-		p.sweeper = time.AfterFunc(p.cfg.Remember/2, p.sweep)
-	}
+	p.armSweeper()
 	return in
 }
 
@@ -217,7 +215,7 @@ func (p *Peer) remembers(now time.Time) time.Duration {
 	return min(now.Sub(p.memory), p.cfg.Remember)
 }
 
-// sweep forgets inboxes whose last stream ended long ago.
+// sweep forgets inboxes whose last stream ended long ago, and old ids.
 func (p *Peer) sweep() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -230,8 +228,17 @@ func (p *Peer) sweep() {
 			delete(p.inboxes, key)
 		}
 	}
+	p.seen.sweep(now)
 	p.sweeper = nil
-	if len(p.inboxes) > 0 {
+	if len(p.inboxes) > 0 || len(p.seen.remotes) > 0 {
+		p.armSweeper()
+	}
+}
+
+// armSweeper sees to it that what is remembered is forgotten in time. The caller
+// holds mu.
+func (p *Peer) armSweeper() {
+	if p.sweeper == nil && !p.closed {
 		p.sweeper = time.AfterFunc(p.cfg.Remember/2, p.sweep)
 	}
 }

@@ -58,11 +58,14 @@ func (c *conversation) serveStream(s network.Stream) (progressed bool, err error
 	stop := context.AfterFunc(p.ctx, func() { l.lose(errPeerClosed) })
 	defer stop()
 
+	var settled settlements
 	p.mu.Lock()
+	c.abandonPlain(&settled)
 	l.begin()
 	c.linked(l, true)
 	l.buf = appendHello(l.buf, c.epoch, c.next, c.settled)
 	p.mu.Unlock()
+	settled.tell()
 
 	done := make(chan struct{})
 	go func() {
@@ -91,10 +94,12 @@ func (l *link) begin() {
 		return
 	}
 	c.here = false
-	_, _ = rand.Read(c.epoch[:]) // never fails
+	c.newEpoch()
 	c.epochStart, c.epochMet = l.opened, false
 	c.next, c.base, c.taken, c.settled = 1, 0, 0, 0
 }
+
+func (c *conversation) newEpoch() { _, _ = rand.Read(c.epoch[:]) } // never fails
 
 // lose ends the link with err, once.
 func (l *link) lose(err error) {

@@ -28,6 +28,7 @@ func (c *conversation) serveLocal(target *Peer) (progressed bool, err error) {
 	if !c.here {
 		c.abandonFlight(&settled) // the peer was elsewhere and has moved here
 	}
+	c.abandonPlain(&settled)
 	c.here = true
 	c.linked(nil, true)
 	p.mu.Unlock()
@@ -145,7 +146,6 @@ func (c *conversation) localSettled(e *entry, v verdict) {
 // localVerdict settles e and lets go of all settled ones in front. The caller
 // holds mu.
 func (c *conversation) localVerdict(e *entry, v verdict, to *settlements) {
-	e.closed = true
 	switch {
 	case v.level == verdictRefused:
 		c.resolve(e, network.Outcome{Err: &identity.Error{Code: v.code, Text: v.text}}, to)
@@ -154,9 +154,7 @@ func (c *conversation) localVerdict(e *entry, v verdict, to *settlements) {
 	default:
 		c.resolve(e, c.outcome(e, v.level), to)
 	}
-	for c.flight.len() > 0 && c.flight.at(0).closed {
-		c.flightBytes -= c.flight.pop().cost()
-	}
+	c.closeEntry(e)
 	c.progress = time.Now()
 }
 

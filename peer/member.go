@@ -51,11 +51,15 @@ func (m *Member) Start(protocol network.Protocol) error {
 
 // register puts the handlers of a protocol on the network.
 func (p *Peer) register(protocol network.Protocol) []func() {
-	return []func(){
-		p.net.Handle(ownPrefix+protocol, func(ctx context.Context, s network.Stream) {
+	var remove []func()
+	if !p.cfg.plainOnly {
+		remove = append(remove, p.net.Handle(ownPrefix+protocol, func(ctx context.Context, s network.Stream) {
 			p.serveOwn(ctx, s, protocol)
-		}),
+		}))
 	}
+	return append(remove, p.net.Handle(protocol, func(ctx context.Context, s network.Stream) {
+		p.serveReference(ctx, s, protocol)
+	}))
 }
 
 func (m *Member) subscribe(protocol network.Protocol) (first bool, err error) {

@@ -38,6 +38,8 @@ type Peer struct {
 	remoteStreams map[identity.PeerID]int
 	current       map[currentKey]*inStream // the newest of each remote and protocol
 	inboxes       map[inboxKey]*inbox
+	references    map[currentKey]*refLane
+	seen          seen
 	memory        time.Time   // every epoch met since then is remembered
 	sweeper       *time.Timer // forgets old inboxes; nil while there are none
 
@@ -76,6 +78,7 @@ func newPeer(n *Node, net network.Network) *Peer {
 		remoteStreams: make(map[identity.PeerID]int),
 		current:       make(map[currentKey]*inStream),
 		inboxes:       make(map[inboxKey]*inbox),
+		references:    make(map[currentKey]*refLane),
 		memory:        time.Now(),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -94,6 +95,7 @@ type trial struct {
 	letters  map[string]*letter
 	faults   []string
 	sequence int
+	again    int // messages that came again after a restart, in the reference's framing
 }
 
 // actor is one key, with the peer and page it has now.
@@ -102,7 +104,8 @@ type actor struct {
 	node    *Node
 	peer    *Peer
 	member  *Member
-	life    int // grows with every restart
+	life    int  // grows with every restart
+	plain   bool // speaks the reference's framing alone
 	started map[network.Protocol]bool
 }
 
@@ -113,7 +116,9 @@ type letter struct {
 	number   int
 	level    network.Level
 	reply    bool
-	taken    int // times a page received it
+	taken    int  // times a page received it
+	plain    bool // sent in the reference's framing, maybe: at least once
+	lives    map[*trialPage]bool
 	handled  int // times a page said so
 	outcomes []network.Outcome
 }
@@ -131,9 +136,11 @@ func newTrial(t testing.TB, seed uint64, sim bool) *trial {
 	}
 	var shared *Node
 	for i := range peers {
-		a := &actor{id: tr.fabric.network(i).Local(), node: New(Config{Outbox: 200_000})}
+		a := &actor{id: tr.fabric.network(i).Local(), plain: tr.random.IntN(5) == 0}
+		a.node = New(Config{Outbox: 200_000, plainOnly: a.plain})
 		if shared != nil && random.IntN(3) == 0 {
 			a.node = shared // a page on the same node
+			a.plain = a.node.cfg.plainOnly
 		}
 		shared = a.node
 		tr.actors = append(tr.actors, a)
@@ -211,19 +218,19 @@ func (tr *trial) send(i, j int) {
 	from, to := tr.actors[i], tr.actors[j]
 	protocol := trialProtocols[tr.random.IntN(2)]
 	tr.sequence++
-	l := &letter{number: tr.sequence, lane: fmt.Sprint(i, ".", from.life, " to ", j, protocol),
+	l := &letter{number: tr.sequence, plain: from.plain || to.plain, lives: make(map[*trialPage]bool), lane: fmt.Sprint(i, ".", from.life, " to ", j, protocol),
 		level: network.Level(tr.random.IntN(3)), reply: tr.random.IntN(5) == 0}
 	l.name = fmt.Sprintf("%s #%d", l.lane, l.number)
-	data := make([]byte, len(l.name)+1+tr.random.IntN(100))
+	padding := tr.random.IntN(100)
 	if tr.random.IntN(20) == 0 {
-		data = make([]byte, len(l.name)+1+tr.random.IntN(80_000))
+		padding = tr.random.IntN(80_000)
 	}
-	copy(data, l.name)
+	text := `"` + l.name + "|" + strings.Repeat("x", padding) + `"`
 	tr.mu.Lock()
 	tr.letters[l.name] = l
 	tr.mu.Unlock()
 	cancel, err := from.member.Send(network.Outgoing{To: to.id, Protocol: protocol, Level: l.level, Reply: l.reply,
-		Content: network.Content{Type: network.Bytes, Data: data}, Wait: tr.random.IntN(2) == 0,
+		Content: network.Content{Type: network.JSON, Data: []byte(text)}, Wait: tr.random.IntN(2) == 0,
 		Done: func(o network.Outcome) { tr.settled(l, o) }})
 	if err != nil {
 		tr.settled(l, network.Outcome{Err: err})
@@ -248,7 +255,7 @@ func (tr *trial) settled(l *letter, o network.Outcome) {
 	if o.Level >= network.Handled && l.handled == 0 {
 		tr.fault("%s is handled and nobody did", l.name)
 	}
-	if l.reply && o.Level >= network.Handled && (o.Reply == nil || string(o.Reply.Data) != l.name) {
+	if l.reply && o.Level >= network.Handled && !l.plain && (o.Reply == nil || string(o.Reply.Data) != l.name) {
 		tr.fault("%s has a wrong reply", l.name)
 	}
 }
@@ -301,13 +308,7 @@ func (p *trialPage) Receive(ctx context.Context, d network.Delivery) error {
 
 // note checks a message that came against all before it.
 func (p *trialPage) note(d network.Delivery) *letter {
-	name := string(d.Content().Data)
-	for i := range name {
-		if name[i] == 0 {
-			name = name[:i]
-			break
-		}
-	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(string(d.Content().Data), `"`), "|")
 	tr := p.tr
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -316,16 +317,21 @@ func (p *trialPage) note(d network.Delivery) *letter {
 		tr.fault("%q was never sent", name)
 		return &letter{}
 	}
-	if l.taken++; l.taken > 1 {
+	if l.taken++; l.taken > 1 && (!l.plain || l.lives[p]) {
 		tr.fault("%s came twice", name)
 	}
+	if l.plain && !l.lives[p] && l.taken > 1 {
+		tr.again++
+	}
+	l.lives[p] = true
 	if p.last == nil {
 		p.last = make(map[string]int)
 	}
-	if before := p.last[l.lane]; before > l.number {
+	late := l.plain && len(l.outcomes) > 0 && l.outcomes[0].Err != nil // the reference's framing can't take back
+	if before := p.last[l.lane]; before > l.number && !late {
 		tr.fault("%s came after #%d", name, before)
 	}
-	p.last[l.lane] = l.number
+	p.last[l.lane] = max(p.last[l.lane], l.number)
 	return l
 }
 
@@ -390,7 +396,7 @@ func (tr *trial) summary() string {
 		}
 		ends[end]++
 	}
-	return fmt.Sprint(len(tr.actors), " peers, ", len(tr.letters), " messages: ", ends)
+	return fmt.Sprint(len(tr.actors), " peers, ", len(tr.letters), " messages: ", ends, ", ", tr.again, " again")
 }
 
 func environment(name string, otherwise uint64) (v uint64, given bool) {

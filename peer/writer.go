@@ -65,16 +65,41 @@ func (c *conversation) connect() (progressed bool, err error) {
 	if c.to == p.id || c.closingHere() {
 		return false, identity.Errorf(identity.CodeUnreachable, "peer closed there")
 	}
-	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.SendTimeout)
-	c.opening.Store(&cancel)
-	s, err := p.net.Open(ctx, c.to, ownPrefix+c.protocol)
-	c.opening.Store(nil)
-	cancel()
+	key := currentKey{c.to, c.protocol}
+	if p.hasReference(key, c) {
+		return c.serveReference()
+	}
+	s, err := c.open()
 	if err != nil {
 		return false, err
 	}
 	p.node.count.streamed.Add(1)
-	return c.serveStream(s)
+	if s.Protocol() != c.protocol {
+		return c.serveStream(s)
+	}
+	if !p.enter() {
+		_ = s.Reset()
+		return false, errPeerClosed
+	}
+	st := p.addReference(p.ctx, s, key)
+	go func() {
+		defer p.wg.Done()
+		st.run()
+	}()
+	return c.serveReference()
+}
+
+// open opens a stream: of our framing, or else the reference's.
+func (c *conversation) open() (network.Stream, error) {
+	p := c.peer
+	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.SendTimeout)
+	defer cancel()
+	c.opening.Store(&cancel)
+	defer c.opening.Store(nil)
+	if p.cfg.plainOnly {
+		return p.net.Open(ctx, c.to, c.protocol)
+	}
+	return p.net.Open(ctx, c.to, ownPrefix+c.protocol, c.protocol)
 }
 
 // closingHere reports whether a peer of this node that has gone has yet to
