@@ -3,6 +3,8 @@ package parley
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"github.com/parley-p2p/parley/discover"
@@ -25,6 +27,7 @@ type backend struct {
 	mu     sync.Mutex
 	peers  map[identity.PeerID]*pagePeer
 	ending map[identity.PeerID]chan struct{} // closed when the last peer of a key is gone
+	own    map[*Peer]struct{}                // of this program
 	closed bool
 }
 
@@ -45,7 +48,8 @@ type pagePeer struct {
 }
 
 func newBackend(n *Node) *backend {
-	return &backend{node: n, peers: make(map[identity.PeerID]*pagePeer), ending: make(map[identity.PeerID]chan struct{})}
+	return &backend{node: n, peers: make(map[identity.PeerID]*pagePeer), ending: make(map[identity.PeerID]chan struct{}),
+		own: make(map[*Peer]struct{})}
 }
 
 // Join implements gateway.Backend.
@@ -189,4 +193,31 @@ func (b *backend) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
+}
+
+// adopt makes the node's end close p too, and is false once the node stops.
+func (b *backend) adopt(p *Peer) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed {
+		b.own[p] = struct{}{}
+	}
+	return !b.closed
+}
+
+// disown forgets a peer that was closed.
+func (b *backend) disown(p *Peer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.own, p)
+}
+
+// closeOwn closes the peers of this program. The backend is closed.
+func (b *backend) closeOwn() {
+	b.mu.Lock()
+	own := slices.Collect(maps.Keys(b.own))
+	b.mu.Unlock()
+	for _, p := range own {
+		_ = p.Close() // never fails
+	}
 }

@@ -222,6 +222,7 @@ func (n *Node) stop(ctx context.Context) error {
 	}
 	closing, cancel := context.WithTimeout(ctx, closeTime)
 	defer cancel()
+	n.backend.closeOwn()
 	err := n.gateway.Shutdown(closing)
 	return errors.Join(err, n.server.Shutdown(closing))
 }

@@ -14,12 +14,7 @@ import (
 // builtNode makes a node that reaches nobody and is never run.
 func builtNode(t *testing.T) *Node {
 	t.Helper()
-	cfg := DefaultConfig()
-	cfg.Server.Port = 0
-	cfg.Node.Data = t.TempDir()
-	cfg.P2P.MDNS, cfg.P2P.DHT = false, false
-	cfg.P2P.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
-	n, err := New(cfg)
+	n, err := New(loopbackConfig(t))
 	if err != nil {
 		t.Fatal(err)
 	}

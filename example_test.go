@@ -1,0 +1,62 @@
+package parley_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/parley-p2p/parley"
+	"github.com/parley-p2p/parley/identity"
+)
+
+// Two peers of one program on one node: one answers what the other asks.
+func Example() {
+	dir, err := os.MkdirTemp("", "parley-example-")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	cfg := parley.DefaultConfig()
+	cfg.Server.Port = 0 // any free one
+	cfg.Node.Data = dir
+	cfg.P2P.MDNS, cfg.P2P.DHT = false, false // an example meets nobody
+	cfg.P2P.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	node, err := parley.New(cfg)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- node.Run(ctx) }()
+
+	alice, bob := peer(ctx, node), peer(ctx, node)
+	err = bob.Handle("greet", func(_ context.Context, m parley.Message) (*parley.Content, error) {
+		answer := parley.Text("hello, whoever you are")
+		return &answer, nil
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	answer, err := alice.Request(ctx, bob.ID(), "greet", parley.Text("hi"))
+	fmt.Println(string(answer.Data), err)
+
+	stop()
+	fmt.Println(<-ended)
+	// Output:
+	// "hello, whoever you are" <nil>
+	// <nil>
+}
+
+func peer(ctx context.Context, node *parley.Node) *parley.Peer {
+	key, err := identity.NewKey()
+	if err != nil {
+		log.Fatal(err)
+	}
+	p, err := node.Peer(ctx, key)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return p
+}
