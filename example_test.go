@@ -3,7 +3,6 @@ package parley_test
 import (
 	"context"
 	"fmt"
-	"log"
 	"os"
 
 	"github.com/parley-p2p/parley"
@@ -14,7 +13,7 @@ import (
 func Example() {
 	dir, err := os.MkdirTemp("", "parley-example-")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer os.RemoveAll(dir)
 
@@ -25,7 +24,7 @@ func Example() {
 	cfg.P2P.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
 	node, err := parley.New(cfg)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -37,7 +36,7 @@ func Example() {
 		return &answer, nil
 	})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	answer, err := alice.Request(ctx, bob.ID(), "greet", parley.Text("hi"))
 	fmt.Println(string(answer.Data), err)
@@ -52,11 +51,11 @@ func Example() {
 func peer(ctx context.Context, node *parley.Node) *parley.Peer {
 	key, err := identity.NewKey()
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	p, err := node.Peer(ctx, key)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	return p
 }
