@@ -56,6 +56,20 @@ describe('a js-libp2p peer', () => {
     expect(new Set(levels)).toEqual(new Set(['delivered']))
   })
 
+  test('G_D6: both send first at the same moment, and nothing is lost or doubled', async () => {
+    for (let round = 0; round < 20; round++) {
+      const fresh = `/probe/round/${round}`
+      const heard: unknown[] = []
+      await peer.listen(fresh)
+      await page.start(fresh, ({ data }) => void heard.push(data))
+      const before = peer.got.length
+      const opening = peer.open(page.peer, fresh).then((stream) => peer.send(stream, 'from the peer'))
+      const [level, id] = await Promise.all([page.send(peer.id, fresh, 'from the page'), opening])
+      await until(() => peer.acked.includes(id))
+      expect([level, heard, peer.got.slice(before).map((m) => m.data)]).toEqual(['delivered', ['from the peer'], ['from the page']])
+    }
+  })
+
   test('the page knows that the path is direct', async () => {
     expect(await page.path(peer.id)).toMatchObject({ peer: peer.id, path: 'direct' })
   })
