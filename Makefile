@@ -22,14 +22,16 @@ run: ## serve the demo on a free loopback port and open a browser (ARGS="--no-op
 	go run ./cmd/parley $(ARGS)
 
 .PHONY: test
-test: test-go test-client e2e ## everything CI runs: Go with -race, TypeScript, browser tests
+test: test-go test-client e2e interop ## everything CI runs: Go with -race, TypeScript, browser tests, other peers
 
 .PHONY: test-go
 test-go:
 	@echo "== Go: build, vet, tests with the race detector"
+	@$(need-capnp)
 	go build ./...
 	go vet ./...
-	go test -race -timeout 8m ./...
+	cd bench && go vet ./...
+	go test -race -timeout 10m ./...
 
 .PHONY: test-client
 test-client: node_modules/.installed
@@ -48,14 +50,24 @@ ifneq ($(NPM),)
 	npm run e2e
 endif
 
+.PHONY: interop
+interop: node_modules/.installed ## peers that others wrote, against ours
+ifneq ($(NPM),)
+	@echo "== other peers"
+	npm run interop
+endif
+
 .PHONY: long
-long: ## the slow ones too: load, endurance, simulations (build tag long)
-	go test -tags long -timeout 60m ./...
+long: ## the slow ones too: load, endurance, simulations
+	PARLEY_LONG=1 go test -tags long -timeout 120m ./...
 
 .PHONY: bench
-bench: ## benchmarks; those that compare with others live in bench/
+bench: ## measure beside the floor and write docs/benchmarks.md (ARGS="latency rate topic pages start")
+	cd bench && go run . $(ARGS)
+
+.PHONY: microbench
+microbench: ## the benchmarks of single packages
 	go test -run '^$$' -bench . -benchmem ./...
-	@if [ -f bench/go.mod ]; then cd bench && go test -run '^$$' -bench . -benchmem ./...; fi
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (30s)
@@ -104,6 +116,10 @@ endef
 
 define need-npm
 if ! command -v npm >/dev/null; then $(call apt-install,nodejs npm); fi
+endef
+
+define need-capnp
+if ! command -v capnp >/dev/null; then $(call apt-install,capnproto); fi
 endef
 
 define need-chromium
