@@ -75,8 +75,8 @@ var reserved = []struct {
 }{
 	{"github.com/spf13/cobra", []string{"cmd/parley"}, "flags end in cmd/parley; everything else takes a Config"},
 	{"github.com/pelletier/go-toml", []string{"."}, "the configuration is read in one place"},
-	{"github.com/gorilla/websocket", none, "WebSockets are coder/websocket, or lxzan/gws in star"},
-	{"github.com/lxzan/gws", []string{"star"}, "gws is for thousands of sockets on a star server"},
+	{"github.com/gorilla/websocket", none, "WebSockets are coder/websocket, or star/socketio/ws in star"},
+	{"github.com/lxzan/gws", []string{"star"}, "gws is the other side in tests of star/socketio/ws"},
 	{"github.com/libp2p/go-libp2p/x/simlibp2p", []string{"internal/peertest"}, "an experimental package stays behind peertest"},
 	{"github.com/marcopolo/simnet", []string{"internal/peertest"}, "simulated networks stay behind peertest"},
 	{"github.com/stretchr/testify", none, "tests compare with ==, slices and maps"},
