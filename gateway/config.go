@@ -32,7 +32,7 @@ type Config struct {
 	// lost, until its grace is over. It must not block nor call the Gateway.
 	Activity func(pages int)
 
-	Log *slog.Logger // nil: slog.Default
+	Log *slog.Logger // nil: nothing is logged
 }
 
 // Keys keeps the keys of v2 pages by origin (G-S8). The private key leaves the
@@ -89,7 +89,7 @@ func (c Config) withDefaults() Config {
 		c.Version = "dev"
 	}
 	if c.Log == nil {
-		c.Log = slog.Default()
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Activity == nil {
 		c.Activity = func(int) {}

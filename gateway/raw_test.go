@@ -120,7 +120,7 @@ func (r *raw) read() (first byte, payload []byte, err error) {
 		n = binary.BigEndian.Uint64(ext[:])
 	}
 	if err != nil || n > 64<<20 {
-		return 0, nil, fmt.Errorf("frame of %d bytes: %v", n, err)
+		return 0, nil, fmt.Errorf("frame of %d bytes: %w", n, err)
 	}
 	payload = make([]byte, n)
 	_, err = io.ReadFull(r.br, payload)

@@ -101,7 +101,7 @@ func (p *stubborn) connect(ctx context.Context) error {
 		if len(p.budgets) > 0 {
 			b, p.budgets = p.budgets[0], p.budgets[1:]
 		}
-		if err := p.dial(ctx, b); err == nil || err == errForgotten {
+		if err := p.dial(ctx, b); err == nil || errors.Is(err, errForgotten) {
 			return err
 		}
 	}
@@ -231,7 +231,7 @@ func (p *stubborn) talk(ctx context.Context, to string, n, inFlight int) error {
 		}
 		id, _, err := f.Result()
 		if err != nil || answered[id] {
-			return fmt.Errorf("frame %d for id %d, answered before: %v, %v", f.Kind, id, answered[id], err)
+			return fmt.Errorf("frame %d for id %d, answered before: %v, %w", f.Kind, id, answered[id], err)
 		}
 		answered[id] = true
 	}
@@ -252,7 +252,7 @@ func (p *stubborn) listen(ctx context.Context, n int) error {
 			m, err := f.Message()
 			messages++
 			if got := binary.BigEndian.Uint32(m.Content.Data); err != nil || int(got) != messages || m.Delivery != uint64(messages) {
-				return fmt.Errorf("message %d, delivery %d came as the %dth, %v", got, m.Delivery, messages, err)
+				return fmt.Errorf("message %d, delivery %d came as the %dth, %w", got, m.Delivery, messages, err)
 			}
 			if err := p.write(ctx, v2.AppendCount(nil, v2.KindHandled, m.Delivery)); err != nil {
 				return err

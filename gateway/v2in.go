@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"github.com/parley-p2p/parley/flow"
@@ -58,7 +59,7 @@ func (s *v2Session) frames(l *link, msg []byte) (taken uint64, err error) {
 
 // asViolation keeps why a link ends, and makes a frame that can't be read one.
 func asViolation(err error) error {
-	if err == v2.ErrFrame {
+	if errors.Is(err, v2.ErrFrame) {
 		return errNotFrame
 	}
 	return err
@@ -173,7 +174,7 @@ func (s *v2Session) settled(n uint64) network.Delivery {
 
 func (s *v2Session) reply(f v2.Frame) error {
 	n, c, err := f.Reply()
-	if err == v2.ErrFrame {
+	if errors.Is(err, v2.ErrFrame) {
 		return err
 	}
 	d := s.settled(n)
@@ -193,7 +194,7 @@ func (s *v2Session) reply(f v2.Frame) error {
 // send puts a message on its way.
 func (s *v2Session) send(l *link, f v2.Frame) error {
 	m, err := f.Send()
-	if err == v2.ErrFrame {
+	if errors.Is(err, v2.ErrFrame) {
 		return err
 	}
 	id := int64(m.ID)

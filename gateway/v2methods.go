@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	v2 "github.com/parley-p2p/parley/gateway/v2"
@@ -33,7 +34,7 @@ var v2Methods = map[string]method{
 // request serves a request frame.
 func (s *v2Session) request(l *link, f v2.Frame) error {
 	q, err := f.Request()
-	if err == v2.ErrFrame {
+	if errors.Is(err, v2.ErrFrame) {
 		return err
 	}
 	id := int64(q.ID)

@@ -117,7 +117,6 @@ type world struct {
 	t       testing.TB
 	cluster *peertest.Cluster
 	nodes   []*Node
-	hosts   []*peertest.Host
 }
 
 func newWorld(t testing.TB) *world {

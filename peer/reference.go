@@ -270,7 +270,7 @@ func (st *refStream) take(r *route, f *refFrame) error {
 	p.mu.Lock()
 	listened := !p.closed && r.share(d)
 	p.mu.Unlock()
-	err := error(errStopped)
+	var err error = errStopped
 	if listened {
 		err = r.offer(d)
 	}

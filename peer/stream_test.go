@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -57,7 +58,7 @@ func TestRestartNeverDoubles(t *testing.T) {
 		second := handling()
 		w.peer(n, 2, second, chat)
 		later := send(t, m, bob.ID(), "y", network.Handled)
-		if o := r.wait(t); o.Err != errTimedOut {
+		if o := r.wait(t); !errors.Is(o.Err, errTimedOut) {
 			t.Fatalf("ended %+v", o)
 		}
 		if o := later.wait(t); o.Err != nil {

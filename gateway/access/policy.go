@@ -47,7 +47,7 @@ type Config struct {
 	Auth   Mode   // Link when empty
 	Bearer string // what programs send; empty: no program gets in
 
-	Log *slog.Logger // nil: slog.Default
+	Log *slog.Logger // nil: nothing is logged
 }
 
 // Policy is the rule for one node. It is safe for several goroutines.
@@ -75,7 +75,7 @@ func New(cfg Config) (*Policy, error) {
 		cfg.Auth = Link
 	}
 	if cfg.Log == nil {
-		cfg.Log = slog.Default()
+		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	cfg.Log = cfg.Log.With("component", "access")
 	if err := cfg.check(); err != nil {

@@ -127,7 +127,7 @@ func (s *Socket) Write(kind Kind, msgs ...[]byte) error {
 	s.conn.cork()
 	for _, m := range msgs {
 		if err := s.ws.Write(context.Background(), kind, m); err != nil {
-			s.conn.uncork()
+			_ = s.conn.uncork() // the first fault counts
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"math"
@@ -415,7 +416,7 @@ func TestVectors_BadFrames(t *testing.T) {
 			case f.Kind == v2.KindHandled:
 				_, err = f.Count()
 			}
-			if err != v2.ErrFrame {
+			if !errors.Is(err, v2.ErrFrame) {
 				t.Fatalf("frame %d: %v", f.Kind, err)
 			}
 		})
@@ -423,7 +424,7 @@ func TestVectors_BadFrames(t *testing.T) {
 }
 
 func TestAppendFloat(t *testing.T) {
-	for _, f := range []float64{0, -0.0, 1, -1, 1.5, -1e300, 1 << 53, math.MaxFloat64, 4503599627370497.5} {
+	for _, f := range []float64{0, math.Copysign(0, -1), 1, -1, 1.5, -1e300, 1 << 53, math.MaxFloat64, 4503599627370497.5} {
 		var got float64
 		if err := cbor.Unmarshal(v2.AppendFloat(nil, f), &got); err != nil || got != f {
 			t.Errorf("%v reads as %v, %v", f, got, err)

@@ -22,7 +22,7 @@ const abuseTable = "docs/abuse.md"
 
 var (
 	goTest = regexp.MustCompile(`(?m)^func (TestAbuse(\d+)_\w+)\(`)
-	tsTest = regexp.MustCompile("(?m)^\\s*(?:test|it|describe)\\(\\s*['\"`](Abuse(\\d+)[^'\"`\\n]*)")
+	tsTest = regexp.MustCompile("(?mi)^\\s*(?:test|it|describe)\\(\\s*['\"`](abuse ?(\\d+)[^'\"`\\n]*)")
 )
 
 // TestAbuseTable: the table names every test of a row, and no other; a row

@@ -2,7 +2,6 @@ package peertest
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -74,7 +73,7 @@ func NewSim(t testing.TB, cfg SimConfig) *Sim {
 		dropped: 100 * 365 * 24 * time.Hour,
 		random:  rand.New(rand.NewPCG(cfg.Seed, 1)),
 		keys:    make([]identity.Key, cfg.Hosts), hosts: make([]*Libp2p, cfg.Hosts)}
-	s.wire = &simnet.Simnet{LatencyFunc: s.latency, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	s.wire = &simnet.Simnet{LatencyFunc: s.latency, Logger: slog.New(slog.DiscardHandler)}
 	s.wire.Start()
 	for i := range s.hosts {
 		seed := [32]byte{byte(i), byte(i >> 8), 1}
