@@ -177,8 +177,8 @@ func (in *incoming) deliver(ch *channel) {
 		in.link.node.systemOpened(ch)
 		return
 	}
-	if !in.listener.offer(ch) {
-		ch.Fail(Limit, "too many channels wait to be accepted")
+	if err := in.listener.offer(ch); err != nil {
+		ch.Fail(err.Code, err.Text)
 	}
 }
 

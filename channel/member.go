@@ -272,18 +272,18 @@ func (l *listener) end(why error) {
 	}
 }
 
-// offer queues a channel for Accept. It reports false where there is no room.
-func (l *listener) offer(ch *channel) bool {
+// offer queues a channel for Accept; the error says why it can't.
+func (l *listener) offer(ch *channel) *Error {
 	n := l.member.node
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if l.ended {
-		return false
+		return errorf(BadSpace, "nobody listens to this protocol any more")
 	}
 	select {
 	case l.queue <- ch:
-		return true
+		return nil
 	default:
-		return false
+		return errorf(Limit, "too many channels wait to be accepted")
 	}
 }
