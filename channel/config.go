@@ -110,6 +110,10 @@ type Carrier struct {
 	// Local and Remote are the peer ids that the carrier has authenticated; empty
 	// where it has not. Without them every channel is unproven.
 	Local, Remote identity.PeerID
-	Address       string       // the other end's network address, for the limit of connections; Remote where empty
-	Path          network.Path // how it runs; PathDirect where empty
+	// Claimed is who should be at the other end where Remote is empty, for example
+	// the node whose URL was dialled. Channels to it and its agents are opened on
+	// this connection, all unproven.
+	Claimed identity.PeerID
+	Address string       // the other end's network address, for the limit of connections; Remote where empty
+	Path    network.Path // how it runs; PathDirect where empty
 }

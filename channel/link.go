@@ -17,6 +17,7 @@ type link struct {
 	node    *Node
 	conn    *conn.Conn
 	remote  identity.PeerID // empty where the carrier has not authenticated it
+	leads   identity.PeerID // where channels to this peer are opened: remote, or who it claims to be
 	address string
 	path    network.Path
 	counted bool // in Node.addresses

@@ -36,12 +36,13 @@ type Traffic struct{ ContentsIn, ContentsOut, BytesIn, BytesOut int64 }
 
 // RelayMetrics is what a node does as a relay.
 type RelayMetrics struct {
-	Contracts Gauge
-	Bridges   int
-	Bytes     int64 // forwarded
-	Buffer    int64 // what bridges may hold, bytes
-	Refused   int64 // requests and bridges
-	Using     int   // relays that lead to this node
+	Contracts  Gauge
+	Registered int // agents reached through this node
+	Bridges    int
+	Bytes      int64 // forwarded
+	Buffer     int64 // what bridges may hold, bytes
+	Refused    int64 // requests and bridges
+	Using      int   // relays that lead to this node
 }
 
 // Metrics reads the counters.
@@ -64,7 +65,7 @@ func (n *Node) Metrics() Metrics {
 	m.Relay.Using = len(n.relays)
 	if r := n.relay; r != nil {
 		m.Relay = RelayMetrics{
-			Contracts: Gauge{Current: len(r.contracts), Max: r.policy.Contracts}, Bridges: len(r.bridges),
+			Contracts: Gauge{Current: len(r.contracts), Max: r.policy.Contracts}, Bridges: len(r.bridges), Registered: len(r.agents),
 			Bytes: r.bytes.Load(), Buffer: r.buffer, Refused: r.refused, Using: len(n.relays),
 		}
 	}

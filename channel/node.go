@@ -191,7 +191,10 @@ func (n *Node) newLink(c Carrier) (*link, error) {
 		n.refused[1]++
 		return nil, errorf(Limit, "too many connections from one address")
 	}
-	l := &link{node: n, remote: c.Remote, address: c.Address, path: c.Path, counted: !c.Dialer}
+	l := &link{node: n, remote: c.Remote, leads: c.Remote, address: c.Address, path: c.Path, counted: !c.Dialer}
+	if l.leads == "" {
+		l.leads = c.Claimed
+	}
 	cfg := conn.Config{
 		Dialer: c.Dialer, Encoding: c.Format, Local: c.Local, Remote: c.Remote, Features: n.features(),
 		Limits: n.conns, Metrics: &n.metrics, Buffers: &n.buffers,
@@ -204,8 +207,8 @@ func (n *Node) newLink(c Carrier) (*link, error) {
 	if l.counted {
 		n.addresses[l.address]++
 	}
-	if l.remote != "" {
-		n.byPeer[l.remote] = append(n.byPeer[l.remote], l)
+	if l.leads != "" {
+		n.byPeer[l.leads] = append(n.byPeer[l.leads], l)
 	}
 	n.wg.Add(1)
 	return l, nil
@@ -222,10 +225,10 @@ func (n *Node) removeLink(l *link) {
 			delete(n.addresses, l.address)
 		}
 	}
-	if rest := slices.DeleteFunc(n.byPeer[l.remote], func(o *link) bool { return o == l }); len(rest) > 0 {
-		n.byPeer[l.remote] = rest
+	if rest := slices.DeleteFunc(n.byPeer[l.leads], func(o *link) bool { return o == l }); len(rest) > 0 {
+		n.byPeer[l.leads] = rest
 	} else {
-		delete(n.byPeer, l.remote)
+		delete(n.byPeer, l.leads)
 	}
 	n.mu.Unlock()
 	n.wg.Done()

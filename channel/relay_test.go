@@ -595,3 +595,21 @@ func TestRelayRemembersRefusals(t *testing.T) {
 		mustOpen(t, r.charlie, r.alice, "x")
 	})
 }
+
+// TestRelayLongRun: credit passes through a bridge for as long as it lasts.
+func TestRelayLongRun(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRelayed(t, RelayPolicy{})
+		ch, far := r.pair(t)
+		const total = 40 << 20 // more than the credit that may be outstanding, twice
+		go func() {
+			if _, err := ch.Write(make([]byte, total)); err != nil {
+				t.Error(err)
+			}
+			ch.Close()
+		}()
+		if n, err := io.Copy(io.Discard, far); n != total || err != nil {
+			t.Errorf("read %d bytes, %v", n, err)
+		}
+	})
+}

@@ -29,6 +29,7 @@ const (
 	maxErrorText       = 1 << 10
 	controlQueue       = 64 << 10 // answers that wait; past it errors are dropped
 	unansweredPings    = 3
+	catchUp            = time.Second // readers have this long before a full connection costs a channel
 	maxIDSize          = 1024
 	reservedID         = mux.WholeConnection
 	unknownTagInterval = time.Second

@@ -126,17 +126,20 @@ func (s *Stream) consumed(size int64) {
 	size = min(size, s.unread)
 	s.unread -= size
 	c.read(size)
-	if c.peer.documentOnly {
-		c.unstall(s)
-		return
+	if !c.peer.documentOnly {
+		s.maybeGrant()
 	}
-	s.maybeGrant()
 }
 
-// read gives back room of the connection.
+// read gives back room of the connection, and lets a read loop that waits for
+// room look again.
 func (c *Conn) read(size int64) {
 	c.unread -= size
 	c.cfg.Metrics.Unread.Add(-size)
+	if c.readStall != nil {
+		close(c.readStall)
+		c.readStall = nil
+	}
 }
 
 func (s *Stream) maybeGrant() {
@@ -160,12 +163,24 @@ func (s *Stream) maybeGrant() {
 }
 
 // growing reports whether a larger window would help: the path is long and the
-// reader took half a window within a few round trips.
+// reader took half a window within a few round trips. Through a relay the round
+// trip is not known, but the first window is small, so a fast reader is enough up
+// to what a relay may hold.
 func (s *Stream) growing(now time.Time) bool {
 	c := s.c
-	const long, trips = time.Millisecond, 4
-	return c.keep.rtt > long && now.Sub(s.started) < trips*c.keep.rtt && s.unread*4 < s.window &&
-		2*s.window <= int64(c.limits.MaxWindow) && c.unread < int64(c.limits.UnreadSoft)/2
+	const (
+		long, trips = time.Millisecond, 4
+		fast        = 20 * time.Millisecond
+		relayHolds  = 256 << 10
+	)
+	if 2*s.window > int64(c.limits.MaxWindow) || c.unread >= int64(c.limits.UnreadSoft)/2 {
+		return false
+	}
+	took := now.Sub(s.started)
+	if s.hops > 0 && 2*s.window <= relayHolds && took < fast {
+		return true
+	}
+	return c.keep.rtt > long && took < trips*c.keep.rtt && s.unread*4 < s.window
 }
 
 // failStream ends a stream for what the peer did and tells it. Too many such

@@ -5,12 +5,13 @@ import (
 	"sync"
 )
 
-// Sizes of buffers. A class has room for a content of a round size and the 51
-// bytes a record adds to it.
+// Sizes of buffers. A class of records has room for a content of a round size and
+// the 51 bytes a record adds to it; a class of contents fits them to an eighth.
 const (
 	slack     = 64
 	smallest  = 2 << 10
 	classes   = 6 // 2 KiB to 64 KiB
+	firstKept = 3 // contents are kept from 16 KiB on
 	chunkSize = 4 << 10
 	smallItem = 1 << 10 // items up to this share a chunk
 )
@@ -18,7 +19,8 @@ const (
 // Buffers keeps memory for contents under way. It is shared by the connections
 // of a node.
 type Buffers struct {
-	large [classes]sync.Pool // of *[]byte
+	large [classes]sync.Pool // of *[]byte, for records
+	kept  [classes]sync.Pool // of *[]byte, for contents
 	small sync.Pool          // of *chunk with chunkSize bytes
 }
 
@@ -37,14 +39,38 @@ func (p *Buffers) get(n int) []byte {
 	return make([]byte, n)
 }
 
-// put gives a buffer back that get gave; nobody may use it any more.
+// fit gives a buffer of n bytes that is hardly larger, for contents that wait for
+// their reader: what they take is bounded by their credit.
+func (p *Buffers) fit(n int) []byte {
+	for i := firstKept; i < classes; i++ {
+		size := smallest << i
+		if n > size || n <= size-size/8 {
+			continue
+		}
+		if b, ok := p.kept[i].Get().(*[]byte); ok {
+			return (*b)[:n]
+		}
+		return make([]byte, n, size)
+	}
+	return make([]byte, n)
+}
+
+// put gives a buffer back that get or fit gave; nobody may use it any more.
 func (p *Buffers) put(b []byte) {
 	for i := range p.large {
-		if cap(b) == smallest<<i+slack {
-			b = b[:0]
-			p.large[i].Put(&b)
-			return
+		pool := &p.large[i]
+		switch cap(b) {
+		case smallest<<i + slack:
+		case smallest << i:
+			if pool = &p.kept[i]; i < firstKept {
+				return
+			}
+		default:
+			continue
 		}
+		b = b[:0]
+		pool.Put(&b)
+		return
 	}
 }
 

@@ -5,8 +5,8 @@ import (
 	"github.com/parley-p2p/parley/wire/mux"
 )
 
-// Forward sends a content for a relay: it waits for nothing and takes no credit
-// here, since the relay never grants more than it was granted. record, where it
+// Forward sends a content for a relay. It does not wait for credit, since the
+// relay never grants more than it was granted. record, where it
 // is not nil, is the content as an unpacked record in a buffer that Forward
 // takes over.
 func (s *Stream) Forward(content, record []byte) {
@@ -35,6 +35,7 @@ func (s *Stream) Forward(content, record []byte) {
 	default:
 		mux.AppendContentRecord(s.tx.reserve(c.cfg.Buffers, size)[:0], s.id, content)
 	}
+	s.credit -= cost(len(content)) // there always is enough, but it must not pile up
 	s.countOut(len(content))
 	c.makeReady(s)
 	c.mu.Unlock()

@@ -215,6 +215,8 @@ func TestUnreadTotal(t *testing.T) {
 		}
 		r.expect("up to the limit, less 64 KiB")
 		r.send(content(11, 65_536), content(11, 1))
+		r.expect("a moment to catch up")
+		<-time.After(catchUp)
 		got, open := r.got()
 		if len(got) != 1 || got[0].Code != mux.Limit || got[0].Channel == 11 || got[0].Channel == 7 || !open {
 			t.Errorf("past the limit: %+v", brief(got))

@@ -118,6 +118,7 @@ func (c *Conn) readRecord() error {
 func (c *Conn) readLarge(id uint32, n, size int) error {
 	c.mu.Lock()
 	c.keep.active = true
+	c.waitForRoom(cost(n))
 	s := c.streams[id]
 	if s == nil {
 		err := c.unknownID(id, mux.Content)
@@ -143,7 +144,7 @@ func (c *Conn) readLarge(id uint32, n, size int) error {
 	if err := c.in.Discard(mux.ContentHead); err != nil {
 		return err
 	}
-	buf := c.cfg.Buffers.get(n)
+	buf := c.cfg.Buffers.fit(n)
 	if err := c.in.ReadFull(buf); err != nil {
 		return err
 	}
@@ -171,6 +172,33 @@ func (c *Conn) keepContent(s *Stream, content []byte) {
 	s.readers.wake()
 }
 
+// waitForRoom gives readers a moment to catch up where a content of this cost
+// would pass what may be unread, before a channel has to end for it. It is called
+// and returns with the lock held.
+func (c *Conn) waitForRoom(size int64) {
+	if c.unread+size <= int64(c.limits.Unread) {
+		return
+	}
+	t := time.NewTimer(catchUp)
+	defer t.Stop()
+	for c.unread+size > int64(c.limits.Unread) && c.err == nil {
+		stall := make(chan struct{})
+		c.readStall = stall
+		c.mu.Unlock()
+		expired := false
+		select {
+		case <-stall:
+		case <-t.C:
+			expired = true
+		}
+		c.mu.Lock()
+		if expired {
+			c.readStall = nil
+			return
+		}
+	}
+}
+
 // waitForReader stops reading the connection while a channel of a document-only
 // peer holds too much: there is no credit to hold the peer back with.
 func (c *Conn) waitForReader(s *Stream) error {
@@ -184,14 +212,6 @@ func (c *Conn) waitForReader(s *Stream) error {
 		c.readStall = stall
 		c.mu.Unlock()
 		<-stall
-	}
-}
-
-// unstall lets the read loop look again. It is called with the lock held.
-func (c *Conn) unstall(s *Stream) {
-	if c.readStall != nil && s.unread <= documentQueue {
-		close(c.readStall)
-		c.readStall = nil
 	}
 }
 
@@ -256,6 +276,7 @@ func (c *Conn) setPeer(p peer, nonce [32]byte) {
 func (c *Conn) onContent(m *mux.Message) error {
 	c.mu.Lock()
 	c.keep.active = true
+	c.waitForRoom(cost(len(m.Content)))
 	s := c.streams[m.Channel]
 	if s == nil {
 		err := c.unknownID(m.Channel, mux.Content)
@@ -275,7 +296,7 @@ func (c *Conn) onContent(m *mux.Message) error {
 	if s.sink == nil {
 		content := m.Content
 		if len(content) > smallItem {
-			content = append(c.cfg.Buffers.get(len(content))[:0], content...)
+			content = append(c.cfg.Buffers.fit(len(content))[:0], content...)
 		}
 		c.keepContent(s, content)
 		c.mu.Unlock()

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+)
+
+// part is one table of the report.
+type part struct {
+	name string
+	run  func(ctx context.Context) (string, error)
+}
+
+func parts() []part {
+	return []part{
+		{"muxers", measureMuxers},
+		{"idle", measureIdle},
+		{"isolation", measureIsolation},
+		{"garbage", measureGarbage},
+		{"relay", measureRelay},
+		{"crowd", measureCrowd},
+	}
+}
+
+func main() {
+	report := flag.String("report", "../docs/benchmarks.md", "the page whose section \"channels\" is rewritten; empty for none")
+	profile := flag.String("cpuprofile", "", "write a CPU profile here")
+	flag.Parse()
+	if *profile != "" {
+		defer startProfile(*profile)()
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var out strings.Builder
+	for _, p := range parts() {
+		if flag.NArg() > 0 && !slices.Contains(flag.Args(), p.name) {
+			continue
+		}
+		text, err := p.run(ctx)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "bench: %s: %v\n", p.name, err)
+			os.Exit(1)
+		}
+		fmt.Print(text)
+		out.WriteString(text)
+	}
+	if *report == "" || flag.NArg() > 0 {
+		return
+	}
+	if err := rewrite(*report, "channels", out.String()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// rewrite replaces what stands between the marks of a section in the report.
+func rewrite(path, name, text string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	open, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->\n"
+	before, rest, ok := strings.Cut(string(raw), open)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no place for section %q", path, name)
+	}
+	return os.WriteFile(path, []byte(before+open+text+"\n"+end+after), 0o644)
+}
+
+// table renders a Markdown table.
+func table(title, note string, head []string, rows ...[]string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "\n### %s\n\n", title)
+	if note != "" {
+		fmt.Fprintf(&b, "%s\n\n", note)
+	}
+	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(head, " | "), strings.Repeat("---|", len(head)))
+	for _, row := range rows {
+		fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+	}
+	return b.String()
+}
+
+// verdict says whether a figure reaches its target.
+func verdict(ok bool) string {
+	if ok {
+		return "yes"
+	}
+	return "**no**"
+}
