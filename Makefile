@@ -22,7 +22,7 @@ run: ## serve the demo on a free loopback port and open a browser (ARGS="--no-op
 	go run ./cmd/parley $(ARGS)
 
 .PHONY: test
-test: test-go test-client e2e interop ## everything CI runs: Go with -race, TypeScript, browser tests, other peers
+test: test-go test-client e2e ## everything CI runs: Go with -race, TypeScript, browser tests, other peers
 
 .PHONY: test-go
 test-go:
@@ -43,18 +43,11 @@ ifneq ($(NPM),)
 endif
 
 .PHONY: e2e
-e2e: node_modules/.installed ## browser tests, in Chromium
+e2e: node_modules/.installed ## browser tests in Chromium, and peers that others wrote
 ifneq ($(NPM),)
 	@echo "== browser tests"
 	@$(need-chromium)
 	npm run e2e
-endif
-
-.PHONY: interop
-interop: node_modules/.installed ## peers that others wrote, against ours
-ifneq ($(NPM),)
-	@echo "== other peers"
-	npm run interop
 endif
 
 .PHONY: long
