@@ -20,7 +20,7 @@ import (
 func (s *v2Session) readLoop(l *link) error {
 	var buf []byte
 	for {
-		kind, msg, err := l.read(buf[:0])
+		kind, msg, err := l.read(buf)
 		if err != nil {
 			return err
 		}
@@ -32,9 +32,7 @@ func (s *v2Session) readLoop(l *link) error {
 		if err != nil {
 			return err
 		}
-		if buf = msg; cap(buf) > 2*maxBatch {
-			buf = nil // a large message must not keep its memory
-		}
+		buf = socket.Reuse(msg)
 	}
 }
 

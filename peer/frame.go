@@ -71,7 +71,7 @@ const (
 	frameRoom    = 64       // what a data frame has beside its payload, at most
 	maxControl   = 4 << 10  // bytes of any frame but data and reply
 	messageCost  = 32       // what a message counts in a window beside its payload, so that empty ones count too
-	growStep     = 64 << 10 // a payload's memory grows by this much at first, with what came
+	growStep     = 66 << 10 // a payload's memory grows by this much at first, with what came
 	firstWindow  = 256 << 10
 	maxErrorText = 512
 )
