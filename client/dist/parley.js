@@ -64,25 +64,25 @@ frame,cost:frame.length+callCost,size:frame.length-(spec.around??frame.length),r
 call,givenUp(spec.signal));spec.signal?.addEventListener("abort",abort),call.settle=(error,result)=>{call.settle=void 0,spec.signal?.removeEventListener(
 "abort",abort),error?reject(error):resolve(result)};let{lane}=call;lane.waiting.push(call),this.#waitingBytes+=call.cost,this.#ready.add(lane),
 lane.waiting.length===1&&this.#writer.online&&this.#room(lane,call)&&this.#write(lane)})}answered(id,error,result){let call=this.#under.get(
-id);call&&(this.#end(call),call.settle?.(error,result),this.#pump())}online(limits){this.#limits=limits,this.#pump()}lost(sent){let again=[];
-for(let call of this.#under.values())this.#end(call),call.settle&&(call.written>sent||call.repeat?again.push(call):call.settle(new ParleyError(
-"session-lost","the connection was away for too long: what became of this call is unknown")));for(let call of again.reverse()){let lane=this.#lane(
-call.lane.key);call.lane=lane,call.written=0,lane.waiting.prepend([call]),this.#waitingBytes+=call.cost,this.#ready.add(lane)}}close(error){
-this.#closed=error;let calls=[...this.#under.values(),...[...this.#ready].flatMap(lane=>[...lane.waiting])];this.#under.clear(),this.#lanes.
-clear(),this.#ready.clear();for(let call of calls)call.settle?.(error)}#lane(key){let lane=this.#lanes.get(key);return lane||this.#lanes.set(
-key,lane={key,waiting:new Fifo,under:0,bytes:0}),lane}#pump(){for(let wrote=!0;wrote&&this.#writer.online;){wrote=!1;for(let lane of this.#ready)
-this.#room(lane,lane.waiting.first)&&(this.#write(lane),wrote=!0)}}#write(lane){let call=lane.waiting.shift();this.#waitingBytes-=call.cost,
-lane.waiting.length||this.#ready.delete(lane);let tooLarge=this.#tooLarge(call);if(tooLarge)return this.#forget(lane),call.settle?.(tooLarge);
-lane.under++,lane.bytes+=call.cost,this.#underBytes+=call.cost,this.#under.set(call.id,call),call.written=this.#writer.write(call.frame)}#room(lane,call){
-let{requests,outbox,outboxTotal}=this.#limits,free=requests-this.#under.size;return lane.key===""?free>0:lane.under<free&&(lane.under===0||lane.
-bytes+call.cost<=outbox)&&(this.#underBytes===0||this.#underBytes+call.cost<=outboxTotal)}#tooLarge(call){let{message,frame}=this.#limits;if(call.
-size>message)return new ParleyError("too-large",`message too large: ${call.size} bytes, limit ${message}`);if(call.frame.length>frame)return new ParleyError(
-"too-large",`frame too large: ${call.frame.length} bytes, limit ${frame}`)}#giveUp(call,error){let{lane}=call;call.written?this.#writer.write(
-encode([19,call.id])):(lane.waiting.remove(call),this.#waitingBytes-=call.cost,lane.waiting.length||this.#ready.delete(lane),this.#forget(lane)),
-call.settle?.(error),this.#pump()}#end(call){this.#under.delete(call.id),this.#underBytes-=call.cost,call.lane.under--,call.lane.bytes-=call.
-cost,this.#forget(call.lane)}#forget(lane){!lane.under&&!lane.waiting.length&&this.#lanes.delete(lane.key)}};function wireError(code,text,retryAfter){
-let known=codes.includes(code)?code:"internal";return new ParleyError(known,typeof text=="string"?text:String(code),{retryAfter:typeof retryAfter==
-"number"?retryAfter:void 0})}var asyncDispose=Symbol.asyncDispose??Symbol.for("Symbol.asyncDispose");var Emitter=class extends EventTarget{#count=new Map;on(type,callback,options={}){let listener=event=>{try{let result=callback(event.detail);
+id);call&&(this.#end(call),call.settle?.(error,result),this.#pump())}online(limits){this.#limits=limits,this.#pump()}lost(sent){let again=new Map;
+for(let call of this.#under.values())this.#end(call),call.settle&&(call.written>sent||call.repeat?again.set(call.lane.key,[...again.get(call.
+lane.key)??[],call]):call.settle(new ParleyError("session-lost","the connection was away for too long: what became of this call is unknown")));
+for(let[key,calls]of again){let lane=this.#lane(key);for(let call of calls)call.lane=lane,call.written=0,this.#waitingBytes+=call.cost;lane.
+waiting.prepend(calls),this.#ready.add(lane)}}close(error){this.#closed=error;let calls=[...this.#under.values(),...[...this.#ready].flatMap(
+lane=>[...lane.waiting])];this.#under.clear(),this.#lanes.clear(),this.#ready.clear();for(let call of calls)call.settle?.(error)}#lane(key){
+let lane=this.#lanes.get(key);return lane||this.#lanes.set(key,lane={key,waiting:new Fifo,under:0,bytes:0}),lane}#pump(){for(let wrote=!0;wrote&&
+this.#writer.online;){wrote=!1;for(let lane of this.#ready)this.#room(lane,lane.waiting.first)&&(this.#write(lane),wrote=!0)}}#write(lane){let call=lane.
+waiting.shift();this.#waitingBytes-=call.cost,lane.waiting.length||this.#ready.delete(lane);let tooLarge=this.#tooLarge(call);if(tooLarge)return this.#forget(
+lane),call.settle?.(tooLarge);lane.under++,lane.bytes+=call.cost,this.#underBytes+=call.cost,this.#under.set(call.id,call),call.written=this.#writer.
+write(call.frame)}#room(lane,call){let{requests,outbox,outboxTotal}=this.#limits,free=requests-this.#under.size;return lane.key===""?free>0:
+lane.under<free&&(lane.under===0||lane.bytes+call.cost<=outbox)&&(this.#underBytes===0||this.#underBytes+call.cost<=outboxTotal)}#tooLarge(call){
+let{message,frame}=this.#limits;if(call.size>message)return new ParleyError("too-large",`message too large: ${call.size} bytes, limit ${message}`);
+if(call.frame.length>frame)return new ParleyError("too-large",`frame too large: ${call.frame.length} bytes, limit ${frame}`)}#giveUp(call,error){
+let{lane}=call;call.written?this.#writer.write(encode([19,call.id])):(lane.waiting.remove(call),this.#waitingBytes-=call.cost,lane.waiting.length||
+this.#ready.delete(lane),this.#forget(lane)),call.settle?.(error),this.#pump()}#end(call){this.#under.delete(call.id),this.#underBytes-=call.
+cost,call.lane.under--,call.lane.bytes-=call.cost,this.#forget(call.lane)}#forget(lane){!lane.under&&!lane.waiting.length&&this.#lanes.delete(
+lane.key)}};function wireError(code,text,retryAfter){let known=codes.includes(code)?code:"internal";return new ParleyError(known,typeof text==
+"string"?text:String(code),{retryAfter:typeof retryAfter=="number"?retryAfter:void 0})}var asyncDispose=Symbol.asyncDispose??Symbol.for("Symbol.asyncDispose");var Emitter=class extends EventTarget{#count=new Map;on(type,callback,options={}){let listener=event=>{try{let result=callback(event.detail);
 result instanceof Promise&&result.catch(error=>this.failed(error,type))}catch(error){this.failed(error,type)}};return this.addEventListener(
 type,listener,options.signal?{signal:options.signal}:{}),()=>this.removeEventListener(type,listener)}addEventListener(type,listener,options){
 super.addEventListener(type,listener,options),this.#count.set(type,(this.#count.get(type)??0)+1),this.listening(type)}removeEventListener(type,listener,options){
@@ -219,9 +219,9 @@ removeEventListener("abort",gaveUp),socket.onopen=socket.onerror=socket.onclose=
 resolve(failure)},gaveUp=()=>done("given up"),timer=setTimeout(()=>done("no answer in time"),openTimeout);signal.addEventListener("abort",gaveUp),
 socket.onopen=()=>done(),socket.onerror=event=>text=event.message??"",socket.onclose=()=>done(text),signal.aborted&&gaveUp()})}async function explain(url,text){
 let advice=await blocked(url);if(advice)return new ParleyError("network-blocked",`the browser does not let this page reach ${url.host}: ${advice}`);
-switch(Number(/\b(?:response|status)\b\D*(\d{3})\b/i.exec(text)?.[1])||await askStatus(url)){case 401:return new ParleyError("unauthorized",
-"the node does not know this page: open the link that it printed when it started");case 403:case 421:return new ParleyError("forbidden","the\
- node does not let this page in");case 429:case 503:return new ParleyError("limit","the node is overloaded",{retryAfter:5e3})}return new ParleyError(
+switch(Number(/\b(?:response|status)\b\D*(\d{3})\b/i.exec(text)?.[1])||await askStatus(url)){case 401:case 429:return new ParleyError("unaut\
+horized","the node does not know this page: open the link that it printed when it started",{retryAfter:15e3});case 403:case 421:return new ParleyError(
+"forbidden","the node does not let this page in");case 503:return new ParleyError("limit","the node is overloaded",{retryAfter:5e3})}return new ParleyError(
 "unreachable",`no node answers at ${url.host}`+(text&&`: ${text}`))}async function askStatus(url){let http=url.href.replace(/^ws/,"http");if(!pageOrigin()||
 new URL(http).origin!==pageOrigin())return 0;try{return(await fetch(http,{cache:"no-store",signal:AbortSignal.timeout(3e3)})).status}catch{return 0}}
 async function blocked(url){let{navigator,location}=globalThis;if(!(!location||!isLocal(url.hostname)||isLocal(location.hostname))){if(globalThis.

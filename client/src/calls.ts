@@ -118,19 +118,21 @@ export class Calls {
 
   /** A new session began; of the old one the first `sent` frames had been written. */
   lost(sent: number): void {
-    const again: Call[] = []
+    const again = new Map<string, Call[]>() // by lane, in their order
     for (const call of this.#under.values()) {
       this.#end(call)
       if (!call.settle) continue
-      if (call.written > sent || call.repeat) again.push(call)
+      if (call.written > sent || call.repeat) again.set(call.lane.key, [...(again.get(call.lane.key) ?? []), call])
       else call.settle(new ParleyError('session-lost', 'the connection was away for too long: what became of this call is unknown'))
     }
-    for (const call of again.reverse()) {
-      const lane = this.#lane(call.lane.key) // may have been forgotten meanwhile
-      call.lane = lane
-      call.written = 0
-      lane.waiting.prepend([call])
-      this.#waitingBytes += call.cost
+    for (const [key, calls] of again) {
+      const lane = this.#lane(key) // it may have been forgotten meanwhile
+      for (const call of calls) {
+        call.lane = lane
+        call.written = 0
+        this.#waitingBytes += call.cost
+      }
+      lane.waiting.prepend(calls)
       this.#ready.add(lane)
     }
   }

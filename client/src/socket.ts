@@ -105,11 +105,13 @@ async function explain(url: URL, text: string): Promise<ParleyError> {
   const status = Number(/\b(?:response|status)\b\D*(\d{3})\b/i.exec(text)?.[1]) || (await askStatus(url))
   switch (status) {
     case 401:
-      return new ParleyError('unauthorized', 'the node does not know this page: open the link that it printed when it started')
+    case 429: // too many wrong tokens
+      return new ParleyError('unauthorized', 'the node does not know this page: open the link that it printed when it started', {
+        retryAfter: 15_000, // it counts wrong tokens, and ten in a minute are too many
+      })
     case 403:
     case 421:
       return new ParleyError('forbidden', 'the node does not let this page in')
-    case 429:
     case 503:
       return new ParleyError('limit', 'the node is overloaded', { retryAfter: 5000 })
   }

@@ -193,6 +193,62 @@ describe('a lost connection', () => {
   })
 })
 
+describe('why there is no connection, as far as a page can know', () => {
+  /** A page at an origin, whose node answers ordinary requests with a status. */
+  function pretend(origin: string, status: number, permission?: string): void {
+    vi.stubGlobal('location', new URL(origin))
+    vi.stubGlobal('fetch', async () => ({ status }))
+    vi.stubGlobal('isSecureContext', origin.startsWith('https'))
+    vi.stubGlobal('navigator', {
+      permissions: {
+        async query({ name }: { name: string }) {
+          if (name !== 'loopback-network' || !permission) throw new TypeError('no such permission')
+          return { state: permission }
+        },
+      },
+    })
+    world.node.down = true
+  }
+  const failure = (url?: string) => connect({ url, WebSocket: world.node.WebSocket }).catch((error) => error)
+
+  test.each([
+    [401, 'unauthorized'],
+    [429, 'unauthorized'],
+    [403, 'forbidden'],
+    [421, 'forbidden'],
+    [503, 'limit'],
+    [426, 'unreachable'],
+  ])('the node answers %i: %s', async (status, code) => {
+    pretend('http://localhost:10000', status)
+    expect(await failure()).toMatchObject({ code })
+    expect(world.node.dials[0]!.url).toBe('ws://localhost:10000/ws')
+    vi.unstubAllGlobals()
+  })
+
+  test.each([
+    ['https://app.example', 'denied', 'ws://localhost:1', 'network-blocked'],
+    ['https://app.example', 'granted', 'ws://localhost:1', 'unreachable'],
+    ['https://app.example', undefined, 'ws://localhost:1', 'unreachable'],
+    ['http://app.example', undefined, 'ws://192.168.1.2', 'network-blocked'],
+    ['https://app.example', 'denied', 'wss://node.example', 'unreachable'],
+    ['http://localhost:5173', 'denied', 'ws://localhost:1', 'unreachable'],
+  ])('a page at %s, permission %s, to %s: %s', async (origin, permission, url, code) => {
+    pretend(origin, 0, permission)
+    expect(await failure(url)).toMatchObject({ code })
+    vi.unstubAllGlobals()
+  })
+
+  test('ws:// from a page that may not: blocked', async () => {
+    class Refusing {
+      constructor() {
+        throw new DOMException('mixed content', 'SecurityError')
+      }
+    }
+    const error = await connect({ url: 'ws://node.example', WebSocket: Refusing as never }).catch((e) => e)
+    expect(error).toMatchObject({ code: 'network-blocked', message: 'mixed content' })
+  })
+})
+
 describe('addresses', () => {
   test.each([
     ['ws://localhost:1/ws', 'ws://localhost:1/ws'],

@@ -148,6 +148,7 @@ describe('a node that ends', () => {
     const tab = await ada.context.newPage()
     await tab.goto(again.link)
     await online(tab)
+    await ada.page.evaluate(() => document.dispatchEvent(new Event('visibilitychange'))) // as when the person comes back to it
     await online(ada.page)
   })
 })

@@ -161,7 +161,7 @@ function open(id) {
 function emptiness(id) {
     if (id !== everyone)
         return [h('b', {}, `You and ${nameOf(id)}`), h('span', {}, 'What you write here goes to their page alone, encrypted on the way.')];
-    return [h('b', {}, 'Nothing said yet'), h('span', {}, 'Open this page in another browser, or on another computer nearby: you will meet here.')];
+    return [h('b', {}, 'Nothing said yet'), h('span', {}, 'Open the link that parley printed in another browser, or run parley on a computer nearby: you will meet here.')];
 }
 function add(id, line) {
     const c = conversation(id);
@@ -214,7 +214,7 @@ function showList() {
     const here = [...room.members.keys()].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
     const gone = [...conversations.values()].filter((c) => c.id !== everyone && !room.members.has(c.id)).map((c) => c.id);
     const focused = document.activeElement?.dataset.id;
-    $('list').replaceChildren(row(everyone, `${here.length + 1} here`), h('li', { class: 'label' }, node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here yet'), ...here.map((peer) => row(peer, describe(peer))), ...(gone.length ? [h('li', { class: 'label' }, 'Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []));
+    $('list').replaceChildren(row(everyone, `${here.length + 1} here`), h('li', { class: 'label' }, node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here'), ...here.map((peer) => row(peer, describe(peer))), ...(gone.length ? [h('li', { class: 'label' }, 'Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []));
     if (focused)
         $('list').querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
     showUnread();
@@ -336,7 +336,7 @@ $('add').onsubmit = (event) => {
     const id = given.split('/').at(-1); // an address ends in the id
     node.addPeers([id], given.includes('/') ? { addresses: [given] } : {}).then(() => open(id), (error) => note(error.message));
 };
-$('copy').onclick = () => void navigator.clipboard.writeText(node.peer);
+$('copy').onclick = () => navigator.clipboard.writeText(node.peer).then(() => ($('copy').textContent = 'Copied'));
 $('back').onclick = () => {
     document.body.dataset.view = 'list';
     $('list').querySelector('[aria-current=true]')?.focus();

@@ -193,7 +193,7 @@ function open(id: string): void {
 
 function emptiness(id: string): HTMLElement[] {
   if (id !== everyone) return [h('b', {}, `You and ${nameOf(id)}`), h('span', {}, 'What you write here goes to their page alone, encrypted on the way.')]
-  return [h('b', {}, 'Nothing said yet'), h('span', {}, 'Open this page in another browser, or on another computer nearby: you will meet here.')]
+  return [h('b', {}, 'Nothing said yet'), h('span', {}, 'Open the link that parley printed in another browser, or run parley on a computer nearby: you will meet here.')]
 }
 
 function add(id: string, line: Line): void {
@@ -252,7 +252,7 @@ function showList(): void {
   const focused = (document.activeElement as HTMLElement | null)?.dataset.id
   $('list').replaceChildren(
     row(everyone, `${here.length + 1} here`),
-    h('li', { class: 'label' }, node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here yet'),
+    h('li', { class: 'label' }, node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here'),
     ...here.map((peer) => row(peer, describe(peer))),
     ...(gone.length ? [h('li', { class: 'label' }, 'Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []),
   )
@@ -383,7 +383,7 @@ $('add').onsubmit = (event) => {
   const id = given.split('/').at(-1)! // an address ends in the id
   node.addPeers([id], given.includes('/') ? { addresses: [given] } : {}).then(() => open(id), (error: ParleyError) => note(error.message))
 }
-$('copy').onclick = () => void navigator.clipboard.writeText(node.peer)
+$('copy').onclick = () => navigator.clipboard.writeText(node.peer).then(() => ($('copy').textContent = 'Copied'))
 
 $('back').onclick = () => {
   document.body.dataset.view = 'list'
