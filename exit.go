@@ -26,8 +26,13 @@ func newPageWatch(leave time.Duration) *pageWatch {
 	return &pageWatch{leave: leave, changed: make(chan struct{}, 1)}
 }
 
-// expect says that a browser was sent to the page.
-func (w *pageWatch) expect() { w.change(func() { w.first = firstPage }) }
+// expect says that a browser was sent to the page. A node that stays when its
+// last page has left doesn't leave for want of the first either.
+func (w *pageWatch) expect() {
+	if w.leave > 0 {
+		w.change(func() { w.first = firstPage })
+	}
+}
 
 // set tells how many pages there are: a page counts until its socket was closed
 // or the grace of a lost one is over. It never blocks.

@@ -26,6 +26,7 @@ func TestPageWatch(t *testing.T) {
 		{"a reload", 5 * time.Second, []step{{0, came}, {time.Minute, left}, {4 * time.Second, came}, {time.Minute, left}}, 2*time.Minute + 9*time.Second},
 		{"one of two left", 5 * time.Second, []step{{0, came}, {0, pages(2)}, {0, came}}, 0},
 		{"never", 0, []step{{0, (*pageWatch).expect}, {time.Second, came}, {time.Second, left}}, 0},
+		{"lingers for the first page too", 0, []step{{0, (*pageWatch).expect}}, 0},
 		{"came just in time", 5 * time.Second, []step{{0, (*pageWatch).expect}, {59 * time.Second, came}}, 0},
 	}
 	for _, tt := range tests {

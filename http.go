@@ -19,7 +19,8 @@ import (
 //	/health, /ready             for supervisors
 //	everything else             the site
 //
-// All but /health and /ready are behind the access policy.
+// All but /health and /ready are behind the access policy, and the site's files
+// for those whom http.cors lets read them.
 func (n *Node) handler() (http.Handler, error) {
 	inner := http.NewServeMux()
 	files := http.FileServerFS(client.Files())
@@ -31,6 +32,7 @@ func (n *Node) handler() (http.Handler, error) {
 	for _, name := range []string{"allocs", "block", "goroutine", "heap", "mutex"} {
 		inner.Handle("GET "+admin.Path+"pprof/"+name, pprof.Handler(name))
 	}
+	guarded := n.access.Wrap(inner)
 	if n.cfg.Site == nil {
 		inner.Handle("GET /{$}", http.RedirectHandler(admin.Path, http.StatusSeeOther))
 	} else {
@@ -39,13 +41,28 @@ func (n *Node) handler() (http.Handler, error) {
 			return nil, err
 		}
 		inner.Handle("/", pages)
+		guarded = n.readable(inner, pages, guarded)
 	}
 	outer := http.NewServeMux()
 	outer.Handle("/ws", n.gateway) // asks the policy itself, before the upgrade
 	outer.HandleFunc("/health", n.admin.Health)
 	outer.HandleFunc("/ready", n.admin.Ready)
-	outer.Handle("/", n.access.Wrap(inner))
+	outer.Handle("/", guarded)
 	return outer, nil
+}
+
+// readable lets the pages that http.cors names read the site's files, and
+// nothing else: their requests have another site's Origin and no token.
+func (n *Node) readable(inner *http.ServeMux, pages, guarded http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n.cfg.HTTP.CORS.Allows(r) && n.access.Knows(r.Host) {
+			if _, pattern := inner.Handler(r); pattern == "/" {
+				pages.ServeHTTP(w, r)
+				return
+			}
+		}
+		guarded.ServeHTTP(w, r)
+	})
 }
 
 // clientFile serves the client of this very version: a page that is open must

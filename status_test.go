@@ -12,9 +12,13 @@ import (
 )
 
 // builtNode makes a node that reaches nobody and is never run.
-func builtNode(t *testing.T) *Node {
+func builtNode(t *testing.T, options ...func(*Config)) *Node {
 	t.Helper()
-	n, err := New(loopbackConfig(t))
+	cfg := loopbackConfig(t)
+	for _, o := range options {
+		o(&cfg)
+	}
+	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -168,11 +168,10 @@ func (c CORS) apply(w http.ResponseWriter, r *http.Request) (done bool) {
 		return false
 	}
 	head := w.Header()
-	origin := r.Header.Get("Origin")
 	if c.AllowOrigin != "*" {
 		head.Add("Vary", "Origin")
 	}
-	if c.AllowOrigin == "*" || origin == c.AllowOrigin {
+	if c.AllowOrigin == "*" || c.Allows(r) {
 		head.Set("Access-Control-Allow-Origin", c.AllowOrigin)
 	}
 	if r.Method != http.MethodOptions {
@@ -189,6 +188,12 @@ func (c CORS) apply(w http.ResponseWriter, r *http.Request) (done bool) {
 	head.Set("Allow", c.allow())
 	w.WriteHeader(http.StatusNoContent)
 	return true
+}
+
+// Allows reports whether r comes from a page that CORS lets read the site.
+func (c CORS) Allows(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	return c.Enabled && origin != "" && (c.AllowOrigin == "*" || c.AllowOrigin == origin)
 }
 
 func (c CORS) allow() string {

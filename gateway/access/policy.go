@@ -172,11 +172,14 @@ type Visitor struct {
 	Foreign bool       // Origin isn't one of the node's own
 }
 
+// Knows reports whether a request's Host is one of the node's own names.
+func (p *Policy) Knows(host string) bool { return p.hosts[strings.ToLower(host)] }
+
 // Admit checks a request. Where it is refused the answer has been written and ok
 // is false. No secret reaches an answer or a log.
 func (p *Policy) Admit(w http.ResponseWriter, r *http.Request) (v Visitor, ok bool) {
 	v.Addr = remoteAddr(r)
-	if !p.hosts[strings.ToLower(r.Host)] {
+	if !p.Knows(r.Host) {
 		p.refuse(w, r, http.StatusMisdirectedRequest, "this name is not one of the node's own; see server.hosts")
 		return v, false
 	}
