@@ -33,13 +33,17 @@ type Peer struct {
 	closed   bool
 }
 
-// The words of messages, from package network.
-type (
-	Content  = network.Content
-	Level    = network.Level
-	Protocol = network.Protocol
-	Member   = network.Member
-)
+// Content is what a message carries; see Text and JSON.
+type Content = network.Content
+
+// Level says how far a message has come.
+type Level = network.Level
+
+// Protocol names what a message is about, for example "chat".
+type Protocol = network.Protocol
+
+// Member is a peer that is in a topic.
+type Member = network.Member
 
 // The levels that Send can wait for.
 const (

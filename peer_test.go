@@ -69,16 +69,16 @@ func TestPeersOfPrograms(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
 			a, b := newPeer(t, first), newPeer(t, tt.at)
-			talk(t, ctx, a, b)
+			talk(ctx, t, a, b)
 			if got := a.Path(b.ID()).Path; got != tt.path {
 				t.Errorf("path is %s, want %s", got, tt.path)
 			}
-			meetInTopic(t, ctx, a, b)
+			meetInTopic(ctx, t, a, b)
 		})
 	}
 }
 
-func talk(t *testing.T, ctx context.Context, a, b *Peer) {
+func talk(ctx context.Context, t *testing.T, a, b *Peer) {
 	err := b.Handle("echo", func(_ context.Context, m Message) (*Content, error) {
 		if string(m.Content.Data) == `"fail"` {
 			return nil, identity.Errorf(identity.CodeForbidden, "not that")
@@ -110,7 +110,7 @@ func talk(t *testing.T, ctx context.Context, a, b *Peer) {
 	}
 }
 
-func meetInTopic(t *testing.T, ctx context.Context, a, b *Peer) {
+func meetInTopic(ctx context.Context, t *testing.T, a, b *Peer) {
 	s, err := b.Subscribe(ctx, "room", nil)
 	if err != nil {
 		t.Fatal(err)
