@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,8 +46,9 @@ const (
 
 // pageBook knows the own pages and remembers where others were.
 type pageBook struct {
-	node identity.PeerID
-	rate *flow.Buckets[identity.PeerID]
+	node    identity.PeerID
+	rate    *flow.Buckets[identity.PeerID]
+	changed chan struct{} // capacity 1: an own page came or went
 
 	mu     sync.Mutex
 	own    map[identity.PeerID]*ownPage
@@ -69,11 +72,12 @@ type cachedPage struct {
 
 func newPageBook(node identity.PeerID) *pageBook {
 	return &pageBook{
-		node:   node,
-		rate:   flow.NewBuckets[identity.PeerID](questionRate, questionBurst, questionPeers),
-		own:    make(map[identity.PeerID]*ownPage),
-		others: make(map[identity.PeerID]*list.Element),
-		order:  list.New(),
+		node:    node,
+		changed: make(chan struct{}, 1),
+		rate:    flow.NewBuckets[identity.PeerID](questionRate, questionBurst, questionPeers),
+		own:     make(map[identity.PeerID]*ownPage),
+		others:  make(map[identity.PeerID]*list.Element),
+		order:   list.New(),
 	}
 }
 
@@ -84,13 +88,51 @@ func (b *pageBook) add(key identity.Key, addrs func() []ma.Multiaddr) (remove fu
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.own[id] = p
+	b.poke()
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.own[id] == p {
 			delete(b.own, id)
+			b.poke()
 		}
 	}
+}
+
+func (b *pageBook) poke() {
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+// isOwn reports whether a page is on this node.
+func (b *pageBook) isOwn(id identity.PeerID) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.own[id] != nil
+}
+
+// pageAt is a page and its addresses.
+type pageAt struct {
+	id    identity.PeerID
+	addrs []ma.Multiaddr
+}
+
+// announced are at most max of the own pages, always in the same order.
+func (b *pageBook) announced(max int) []pageAt {
+	b.mu.Lock()
+	own := make(map[identity.PeerID]*ownPage, len(b.own))
+	for id, p := range b.own {
+		own[id] = p
+	}
+	b.mu.Unlock()
+	ids := slices.Sorted(maps.Keys(own))
+	var out []pageAt
+	for _, id := range ids[:min(len(ids), max)] {
+		out = append(out, pageAt{id, own[id].addrs()})
+	}
+	return out
 }
 
 // answer gives the record of a page, or nil.

@@ -280,8 +280,16 @@ func (h *bareHost) ConnManager() connmgr.ConnManager { return connmgr.NullConnMg
 
 func (h *bareHost) Connect(ctx context.Context, to peer.AddrInfo) error {
 	h.peers.AddAddrs(to.ID, to.Addrs, peerstore.TempAddrTTL)
-	_, err := h.swarm.DialPeer(network.WithAllowLimitedConn(ctx, "connect"), to.ID)
-	return err
+	c, err := h.swarm.DialPeer(network.WithAllowLimitedConn(ctx, "connect"), to.ID)
+	if err != nil {
+		return err
+	}
+	select { // as libp2p's own host does: GossipSub drops what is published to a peer it doesn't know yet
+	case <-h.ids.IdentifyWait(c):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (h *bareHost) NewStream(ctx context.Context, to peer.ID, protocols ...protocol.ID) (network.Stream, error) {

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -168,5 +170,96 @@ func benchEcho(b *testing.B, s network.Stream) {
 			}
 			n += k
 		}
+	}
+}
+
+// BenchmarkOpen is a stream to a connected page: opened, agreed on, and closed.
+func BenchmarkOpen(b *testing.B) {
+	na, nb := newNode(b, loopback()), newNode(b, loopback())
+	x, y := newPage(b, na), newPage(b, nb)
+	y.Handle(echo, func(_ context.Context, s network.Stream) { _ = s.Close() })
+	tell(x.endpoint, y.Local(), y.Addrs())
+	ctx := deadline(b)
+	for b.Loop() {
+		s, err := x.Open(ctx, y.Local(), echo)
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = s.Close()
+	}
+}
+
+// BenchmarkConnect is the first stream between two pages of two nodes that know
+// each other: dial, handshake, stream.
+func BenchmarkConnect(b *testing.B) {
+	through := loopback()
+	through.PageListen = []string{}
+	for name, cfg := range map[string]Config{"direct tcp": loopback(), "through the node": through} {
+		b.Run(name, func(b *testing.B) {
+			na, nb := newNode(b, cfg), newNode(b, cfg)
+			y := newPage(b, nb)
+			y.Handle(echo, echoHandler)
+			if err := na.net.Connect(deadline(b), nb.Local()); err == nil {
+				b.Fatal("connected without an address")
+			}
+			tell(na.net, nb.Local(), nb.Addrs())
+			if err := na.Connect(deadline(b), nb.Local()); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				b.StopTimer()
+				x := newPage(b, na)
+				tell(x.endpoint, y.Local(), y.Addrs())
+				b.StartTimer()
+				s, err := x.Open(deadline(b), y.Local(), echo)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				_ = s.Reset()
+				_ = x.Close()
+				b.StartTimer()
+			}
+		})
+	}
+}
+
+// BenchmarkBulk carries 64 KiB writes one way.
+func BenchmarkBulk(b *testing.B) {
+	through := loopback()
+	through.PageListen = []string{}
+	for _, bb := range []struct {
+		name     string
+		cfg      Config
+		sameNode bool
+	}{{"direct tcp", loopback(), false}, {"through the node", through, false}, {"same node", loopback(), true}} {
+		b.Run(bb.name, func(b *testing.B) {
+			na := newNode(b, bb.cfg)
+			nb := na
+			if !bb.sameNode {
+				nb = newNode(b, bb.cfg)
+			}
+			x, y := newPage(b, na), newPage(b, nb)
+			done := make(chan int64, 1)
+			y.Handle("/sink", func(_ context.Context, s network.Stream) {
+				n, _ := io.Copy(io.Discard, s)
+				_ = s.Close()
+				done <- n
+			})
+			tell(x.endpoint, y.Local(), y.Addrs())
+			s, err := x.Open(deadline(b), y.Local(), "/sink")
+			if err != nil {
+				b.Fatal(err)
+			}
+			block := make([]byte, 64<<10)
+			b.SetBytes(int64(len(block)))
+			for b.Loop() {
+				if _, err := s.Write(block); err != nil {
+					b.Fatal(err)
+				}
+			}
+			_ = s.CloseWrite()
+			<-done
+		})
 	}
 }

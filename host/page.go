@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 
+	libhost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -148,6 +149,10 @@ func (p *Page) Addrs() []ma.Multiaddr {
 	}
 	return out
 }
+
+// Libp2p is the page's bare host, for what needs one: a GossipSub of its own
+// (p2p.router = "page").
+func (p *Page) Libp2p() libhost.Host { return p.bare }
 
 // Conns is the number of open connections.
 func (p *Page) Conns() int { return len(p.swarm.Conns()) }
