@@ -35,7 +35,7 @@ type Config struct {
 	// not care. It must not block.
 	Learned func(member identity.PeerID, addresses []string)
 
-	Log *slog.Logger // nil for the default logger
+	Log *slog.Logger // nil: nothing is logged
 }
 
 const (
@@ -74,7 +74,7 @@ func New(router *Router, net Network, config Config) *Node {
 		config.MaxPageTopics = defaultMaxPageTopics
 	}
 	if config.Log == nil {
-		config.Log = slog.Default()
+		config.Log = slog.New(slog.DiscardHandler)
 	}
 	n := &Node{router: router, network: net, config: config,
 		log:     config.Log.With("component", "topic"),

@@ -23,8 +23,8 @@ import (
 //	uvarint length, topic | uvarint length, node's peer id | uvarint count,
 //	count × (uvarint length, multiaddr text) | uvarint length, state (CBOR)
 const (
-	presenceProtocol network.Protocol = "/parley/presence/1.0.0"
-	presenceKind                      = "presence"
+	presenceProtocol = network.Protocol("/parley/presence/1.0.0")
+	presenceKind     = "presence"
 
 	frameAnnounce = 1
 	frameLeave    = 2
