@@ -7,6 +7,7 @@ import (
 	"net"
 
 	hashicorp "github.com/hashicorp/yamux"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2p "github.com/libp2p/go-yamux/v5"
 	"github.com/xtaci/smux"
 
@@ -161,6 +162,30 @@ func (lonely) Open(context.Context, identity.PeerID, ...network.Protocol) (netwo
 
 func (lonely) Handle(network.Protocol, network.Handler) (remove func()) { return func() {} }
 
+// secured makes a TCP connection as libp2p does, with its Noise handshake.
+func secured(ctx context.Context, a, b *end) (x, y net.Conn, err error) {
+	ca, cb, err := tcpPair()
+	if err != nil {
+		return nil, nil, err
+	}
+	ta, err := noise.New(noise.ID, a.key.Libp2p(), nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	tb, err := noise.New(noise.ID, b.key.Libp2p(), nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	accepted := make(chan error, 1)
+	go func() {
+		var err error
+		y, err = tb.SecureInbound(ctx, cb, a.key.PeerID())
+		accepted <- err
+	}()
+	x, err = ta.SecureOutbound(ctx, ca, b.key.PeerID())
+	return x, y, errors.Join(err, <-accepted)
+}
+
 // connect makes a connection of two nodes over TCP. Unproven, neither end knows
 // for sure who the other is, as with the other multiplexers.
 func connect(ctx context.Context, a, b *end, proven bool) error {
@@ -168,6 +193,18 @@ func connect(ctx context.Context, a, b *end, proven bool) error {
 	if err != nil {
 		return err
 	}
+	return serve(ctx, a, b, ca, cb, proven)
+}
+
+func connectSecured(ctx context.Context, a, b *end) error {
+	ca, cb, err := secured(ctx, a, b)
+	if err != nil {
+		return err
+	}
+	return serve(ctx, a, b, ca, cb, true)
+}
+
+func serve(ctx context.Context, a, b *end, ca, cb net.Conn, proven bool) error {
 	x := channel.Carrier{Stream: ca, Dialer: true, Claimed: b.key.PeerID(), Address: "a"}
 	y := channel.Carrier{Stream: cb, Claimed: a.key.PeerID(), Address: "b"}
 	if proven {

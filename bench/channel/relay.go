@@ -21,7 +21,7 @@ type trio struct {
 	listener            channel.Listener
 }
 
-func newTrio(ctx context.Context) (*trio, error) {
+func newTrio(ctx context.Context, secure bool) (*trio, error) {
 	t := &trio{}
 	for _, e := range []**end{&t.alice, &t.bob, &t.charlie} {
 		var err error
@@ -33,7 +33,11 @@ func newTrio(ctx context.Context) (*trio, error) {
 		return nil, err
 	}
 	for _, pair := range [][2]*end{{t.alice, t.bob}, {t.charlie, t.bob}, {t.charlie, t.alice}} {
-		if err := connect(ctx, pair[0], pair[1], true); err != nil {
+		join := connectSecured
+		if !secure {
+			join = func(ctx context.Context, a, b *end) error { return connect(ctx, a, b, true) }
+		}
+		if err := join(ctx, pair[0], pair[1]); err != nil {
 			return nil, err
 		}
 	}
@@ -74,34 +78,54 @@ func (t *trio) muxer(ctx context.Context, opts ...channel.OpenOption) *muxer {
 func measureRelay(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	t, err := newTrio(ctx)
-	if err != nil {
-		return "", err
+	var rows [][]string
+	for _, secure := range []bool{false, true} {
+		t, err := newTrio(ctx, secure)
+		if err != nil {
+			return "", err
+		}
+		trips, rates, err := compareRelay(t.muxer(ctx), t.muxer(ctx, channel.Via(t.bob.key.PeerID())))
+		if err != nil {
+			return "", err
+		}
+		over, targets := "bare TCP", [2]string{}
+		added, share := (trips[1]-trips[0])*1e6, rates[1]/rates[0]
+		if secure {
+			over = "libp2p's Noise"
+			targets = [2]string{"≤ +50: " + verdict(added <= 50), "≥ 60 %: " + verdict(share >= 0.6)}
+		}
+		rows = append(rows,
+			[]string{"echo of 64 B over " + over + ", p50 µs", fmt.Sprintf("%.1f", trips[0]*1e6), fmt.Sprintf("%.1f", trips[1]*1e6),
+				fmt.Sprintf("+%.1f", added), targets[0]},
+			[]string{"one channel over " + over + ", MiB/s", fmt.Sprintf("%.0f", rates[0]/(1<<20)), fmt.Sprintf("%.0f", rates[1]/(1<<20)),
+				fmt.Sprintf("%.0f %%", 100*share), targets[1]})
 	}
-	direct, relayed := t.muxer(ctx), t.muxer(ctx, channel.Via(t.bob.key.PeerID()))
-	var trips, bytes [2][]float64
+	return table("Through a relay", "Three nodes in one process, so one machine does the work of three. Relayed channels are encrypted "+
+		"between their ends, whatever the connections are; the targets are for connections as the product makes them, over Noise.",
+		[]string{"", "direct", "relayed", "", "target"}, rows...), nil
+}
+
+// compareRelay gives medians of round trips in seconds and of bytes a second,
+// direct and relayed.
+func compareRelay(direct, relayed *muxer) (trips, rates [2]float64, err error) {
+	var t, b [2][]float64
 	for range rounds {
 		for i, m := range []*muxer{direct, relayed} {
 			v, err := echo(m)
 			if err != nil {
-				return "", err
+				return trips, rates, err
 			}
-			trips[i] = append(trips[i], v)
+			t[i] = append(t[i], v)
 			if v, err = bulk(m); err != nil {
-				return "", err
+				return trips, rates, err
 			}
-			bytes[i] = append(bytes[i], v)
+			b[i] = append(b[i], v)
 		}
 	}
-	added := (median(trips[1]) - median(trips[0])) * 1e6
-	share := median(bytes[1]) / median(bytes[0])
-	return table("Through a relay", "Three nodes in one process, so one machine does the work of three. Direct channels here run over bare TCP; "+
-		"relayed ones are encrypted between their ends.",
-		[]string{"", "direct", "relayed", "", "target"},
-		[]string{"echo of 64 B, p50 µs", fmt.Sprintf("%.1f", median(trips[0])*1e6), fmt.Sprintf("%.1f", median(trips[1])*1e6),
-			fmt.Sprintf("+%.1f", added), "≤ +50: " + verdict(added <= 50)},
-		[]string{"one channel, MiB/s", fmt.Sprintf("%.0f", median(bytes[0])/(1<<20)), fmt.Sprintf("%.0f", median(bytes[1])/(1<<20)),
-			fmt.Sprintf("%.0f %%", 100*share), "≥ 60 %: " + verdict(share >= 0.6)}), nil
+	for i := range t {
+		trips[i], rates[i] = median(t[i]), median(b[i])
+	}
+	return trips, rates, nil
 }
 
 // measureCrowd fills a relay: 1,000 contracts and 5,000 bridges. All ends are in
