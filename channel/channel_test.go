@@ -144,7 +144,10 @@ func TestUnknownAgentAndProtocol(t *testing.T) {
 		_, err := alice.Open(t.Context(), bob.Agent(), "nobody listens")
 		wantErr(t, err, want)
 		_, err = alice.Open(t.Context(), testKey(t, 99).Agent(), "x")
-		wantErr(t, err, identity.Errorf(identity.CodeUnreachable, ""))
+		wantErr(t, err, ErrNoAgent)
+		if identity.CodeOf(err) != identity.CodeUnreachable {
+			t.Errorf("code %s", identity.CodeOf(err))
+		}
 	}
 }
 

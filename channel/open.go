@@ -174,9 +174,18 @@ func (a *attempt) try(ctx context.Context, l *link) (*channel, bool) {
 // that another could not be reached.
 func (a *attempt) fail(err error) {
 	var e *Error
-	if a.last == nil || errors.As(err, &e) && e.Remote {
+	switch {
+	case errors.As(err, &e) && e.Remote:
+		a.last = err
+	case a.last == nil && e == nil && !isContext(err): // the network can't reach it
+		a.last = errorf(BadTo, "the agent can't be reached: "+err.Error())
+	case a.last == nil:
 		a.last = err
 	}
+}
+
+func isContext(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // openOn opens the channel on a connection: with hops 0 to the agent's node, with
