@@ -108,9 +108,6 @@ func (st *inStream) write() {
 			if len(buf) == 0 && !end {
 				break
 			}
-			if end {
-				_ = st.stream.SetWriteDeadline(time.Now().Add(farewell))
-			}
 			err := st.put(buf, payload)
 			if err != nil || end {
 				st.close(err)

@@ -155,6 +155,9 @@ func (w *world) peer(n *Node, k int, r network.Receiver, protocols ...network.Pr
 	return p, m
 }
 
+// hostGone takes the k-th key's host off the network.
+func (w *world) hostGone(k int) { w.cluster.Host(key(w.t, k)).Close() }
+
 // result is a send's outcome to come.
 type result chan network.Outcome
 

@@ -45,7 +45,7 @@ func (c *conversation) serveLocal(target *Peer) (progressed bool, err error) {
 		p.mu.Lock()
 		closed, idle := p.closed, c.idle && c.unresolved == 0
 		if !closed && !idle {
-			items = c.departLocal(target.cfg.MaxWindow, target.cfg.MaxMessage, items[:0], &failed)
+			items = c.departLocal(target.cfg.Window, target.cfg.MaxMessage, items[:0], &failed)
 		}
 		p.mu.Unlock()
 		failed.tell()

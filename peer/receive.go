@@ -288,6 +288,8 @@ func (st *inStream) check(d *delivery) error {
 		return badFrame("numbers have a gap")
 	case in.pending.len() > 0 && in.unsettled+d.cost > max(st.window, firstWindow):
 		return badFrame("more than the window")
+	case in.kept > 2*in.peer.cfg.Outbox:
+		return badFrame("answers are not read")
 	}
 	return nil
 }
@@ -358,6 +360,7 @@ func (st *inStream) end(reason byeReason, text string) {
 	st.ending, st.reason, st.text = true, reason, text
 	st.cancel()
 	_ = st.stream.SetReadDeadline(longAgo)
+	_ = st.stream.SetWriteDeadline(time.Now().Add(farewell)) // the other side may not be reading
 	st.signal()
 }
 
