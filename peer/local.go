@@ -121,6 +121,7 @@ func (c *conversation) deliver(r *route, it *item) error {
 	case notTaken(err):
 		c.returnAbove(it.seq - 1)
 		c.next = it.seq
+		err = c.errNotStarted() // the sessions that listened are going
 	default: // the receiver said no to this one
 		c.localVerdict(it.entry, refusedBy(err), &settled)
 		err = nil
