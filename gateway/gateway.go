@@ -117,7 +117,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) serve(l *link, sock *socket.Socket, v access.Visitor) {
 	g.mu.Lock()
 	l.sock = sock
-	stopping, second := g.stopping, sock.Subprotocol() == v2.Subprotocol
+	stopping, second := g.stopping, strings.EqualFold(sock.Subprotocol(), v2.Subprotocol)
 	l.greeting.Store(second)
 	g.mu.Unlock()
 	switch {

@@ -137,7 +137,7 @@ func (l *link) read(buf []byte) (socket.Kind, []byte, error) {
 func (l *link) run(read, write func() error) *closing {
 	var writer sync.WaitGroup
 	writer.Go(func() {
-		switch why := asClosing(l.guard(write)); {
+		switch why := asClosing(guard(l.log, write)); {
 		case why == errLost && l.ctx.Err() == nil:
 			l.sock.Interrupt(lastFrames)
 		default:
@@ -145,7 +145,7 @@ func (l *link) run(read, write func() error) *closing {
 			l.sock.Interrupt(0)
 		}
 	})
-	l.drop(asClosing(l.guard(read)))
+	l.drop(asClosing(guard(l.log, read)))
 	writer.Wait()
 	l.noPings()
 	l.work.Wait()
@@ -155,11 +155,11 @@ func (l *link) run(read, write func() error) *closing {
 // lastFrames is how long a socket that can't be written is still read.
 const lastFrames = time.Second
 
-// guard turns a panic into an end of this session alone.
-func (l *link) guard(f func() error) (err error) {
+// guard turns a panic into an end of this session, or request, alone.
+func guard(log *slog.Logger, f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			l.log.Error("session panicked", "panic", p, "stack", string(debug.Stack()))
+			log.Error("session panicked", "panic", p, "stack", string(debug.Stack()))
 			err = errPanic
 		}
 	}()

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"slices"
 
 	"github.com/parley-p2p/parley/flow"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
@@ -137,7 +138,8 @@ func (s *session) lose(it item) {
 	if s.lost == nil {
 		s.lost = make(map[string]uint64)
 	}
-	if s.lost[topic] == 0 {
+	if !s.warned {
+		s.warned = true
 		s.log.Warn("page reads too slowly, publications are dropped", "topic", topic)
 	}
 	if _, known := s.lost[topic]; known || len(s.lost) < s.g.cfg.Topics {
@@ -145,11 +147,17 @@ func (s *session) lose(it item) {
 	}
 }
 
-// hold keeps an item until the subscription is answered. Called with mu.
+// hold keeps an item until the subscription is answered. Where that takes too
+// long the oldest publication goes; changes of membership don't. Called with mu.
 func (s *session) hold(g *topicGate, it item) {
 	if len(g.held) >= maxHeld {
-		s.lose(g.held[0])
-		g.held = g.held[1:]
+		oldest := slices.IndexFunc(g.held, func(it item) bool { return it.kind == itemPublication })
+		if oldest < 0 {
+			s.overflow()
+			return
+		}
+		s.lose(g.held[oldest])
+		g.held = slices.Delete(g.held, oldest, oldest+1)
 	}
 	g.held = append(g.held, it)
 }
@@ -178,28 +186,32 @@ func (s *session) Presence(topic string, m network.Member, joined bool) {
 func (s *session) tell(it item) {
 	m := it.ref.(network.Member)
 	if s.version == 1 {
-		if it.gate.members[m.Peer] == it.flag {
+		if it.gate.members[m.Peer] == it.flag || !s.remember(it.gate, m.Peer, it.flag) {
 			return
 		}
-		s.remember(it.gate, m.Peer, it.flag)
 	}
 	if err := s.queue.PushAlways(flow.Bulk, it, len(it.text)+len(m.State)+itemOverhead); err == nil && s.queue.Bytes() > s.g.hardLimit() {
 		s.overflow()
 	}
 }
 
-func (s *session) remember(g *topicGate, id identity.PeerID, joined bool) {
+// remember notes who has been told as present. It is false where there are too
+// many: then neither coming nor going is told. Called with mu.
+func (s *session) remember(g *topicGate, id identity.PeerID, joined bool) bool {
 	switch {
 	case !joined:
 		delete(g.members, id)
 		s.members--
-	case s.members < maxMembers:
+	case s.members >= maxMembers:
+		return false
+	default:
 		if g.members == nil {
 			g.members = make(map[identity.PeerID]bool)
 		}
 		g.members[id] = true
 		s.members++
 	}
+	return true
 }
 
 // PathChanged tells that a peer is reached otherwise; v1 pages don't hear of it.

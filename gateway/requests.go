@@ -15,6 +15,7 @@ import (
 type request struct {
 	id     int64
 	bytes  int64
+	silent bool   // answered, but not settled: it holds bytes of the outbox alone (a v1 send without ack)
 	cancel func() // nil where nothing can be stopped
 }
 
@@ -50,9 +51,12 @@ func (s *session) settle(r *request) bool {
 	s.mu.Lock()
 	_, ok := s.pending[r]
 	delete(s.pending, r)
+	counts := !r.silent
 	s.mu.Unlock()
-	if ok {
+	if ok && counts {
 		s.requests.Give(1, int64(s.g.cfg.Requests))
+	}
+	if ok {
 		s.outgoing.Give(r.bytes, int64(s.g.cfg.OutboxTotal))
 	}
 	return ok
@@ -91,15 +95,24 @@ func (s *session) failPending(err error) {
 	}
 	s.mu.Unlock()
 	for _, r := range all {
-		if s.settle(r) && r.id != noAnswer {
+		if s.settle(r) && !r.silent {
 			s.fail(r.id, err)
 		}
 	}
 }
 
-// noAnswer is the id of a request that has been answered, but still holds bytes
-// of the outbox (a v1 send without ack).
-const noAnswer = -1 << 63
+// answered makes a request one that holds bytes of the outbox alone; it is false
+// where it has been settled.
+func (s *session) answered(r *request) bool {
+	s.mu.Lock()
+	_, ok := s.pending[r]
+	r.silent = true
+	s.mu.Unlock()
+	if ok {
+		s.requests.Give(1, int64(s.g.cfg.Requests))
+	}
+	return ok
+}
 
 // publish puts a publication on its way, behind those of its topic that wait.
 // done is called from another goroutine, unless the session ended.
@@ -108,7 +121,7 @@ func (s *session) publish(r *request, topic string, c network.Content) {
 	s.cancellable(r, cancel)
 	job := func() {
 		defer cancel()
-		err := s.peer.Publish(ctx, topic, c)
+		err := guard(s.log, func() error { return s.peer.Publish(ctx, topic, c) })
 		if err != nil && ctx.Err() != nil {
 			err = &identity.Error{Code: identity.CodeCancelled, Text: "cancelled"}
 		}
@@ -159,11 +172,11 @@ func (s *session) runLane(topic string, job func()) {
 // checkTopic refuses names that are too long, empty, hard to tell apart, or
 // parley's own (gateway.md §6.1; abuse row 24).
 func checkTopic(topic string) error {
-	if topic == "" || strings.HasPrefix(topic, "/parley/") {
-		return identity.Errorf(identity.CodeReserved, "topic is reserved: %s", topic)
-	}
 	if fault := nameFault(topic); fault != "" {
 		return identity.Errorf(identity.CodeMalformed, "invalid topic: %s", fault)
+	}
+	if topic == "" || strings.HasPrefix(topic, "/parley/") {
+		return identity.Errorf(identity.CodeReserved, "topic is reserved: %s", topic)
 	}
 	return nil
 }

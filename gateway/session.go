@@ -53,6 +53,7 @@ type session struct {
 	unsettled map[uint64]network.Delivery
 	delivered uint64            // the last delivery's number
 	lost      map[string]uint64 // publications dropped and not yet told
+	warned    bool              // about dropped publications, in the log
 	members   int               // in all topics, v1
 }
 
@@ -202,8 +203,11 @@ func (s *session) push(class flow.Class, it item, size int) {
 // overflow lets go of a page that takes nothing. Called with mu.
 func (s *session) overflow() {
 	s.g.stats.Flooded.Add(1)
-	if s.link != nil {
+	switch {
+	case s.link != nil:
 		s.link.drop(errFlooded)
+	case s.grace != nil && s.grace.Stop():
+		s.grace.Reset(0) // what can't be kept for the page ends its session
 	}
 }
 

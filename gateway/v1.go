@@ -210,11 +210,10 @@ func (p *v1Session) send(q v1.Request) error {
 		p.fail(q.ID, err)
 		return nil
 	}
-	id := q.ID
 	if m.Ack < 0 {
-		id, out.Level = noAnswer, network.Delivered
+		out.Level = network.Delivered
 	}
-	r, err := p.begin(p.l.ctx, id, len(m.Data))
+	r, err := p.begin(p.l.ctx, q.ID, len(m.Data))
 	if err != nil {
 		return err
 	}
@@ -225,6 +224,7 @@ func (p *v1Session) send(q v1.Request) error {
 		return nil
 	}
 	if m.Ack < 0 {
+		p.answered(r)
 		p.result(q.ID, nil)
 	}
 	return nil
@@ -234,10 +234,10 @@ func (p *v1Session) send(q v1.Request) error {
 func (p *v1Session) sent(r *request, m v1.Send, o network.Outcome) {
 	switch {
 	case !p.settle(r):
-	case r.id == noAnswer && o.Err != nil:
+	case m.Ack < 0 && o.Err != nil:
 		p.g.stats.SendsFailed.Add(1)
-		p.log.Info("message without ack failed", "to", m.Peer, "protocol", m.Protocol, "err", o.Err)
-	case r.id == noAnswer:
+		p.log.Debug("message without ack failed", "to", m.Peer, "protocol", m.Protocol, "err", o.Err)
+	case m.Ack < 0:
 	case o.Err != nil:
 		p.fail(r.id, sendText(o.Err, m))
 	default:
