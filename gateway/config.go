@@ -46,23 +46,19 @@ type Keys interface {
 
 // What isn't worth a setting.
 const (
-	firstFrame                = 64 << 10         // bytes of a message before the page has its peer
-	helloWait                 = 10 * time.Second // for the first frame of a v2 socket
-	pingEvery                 = 25 * time.Second // proxies cut idle sockets after 60 s and more
-	silenceLimit              = 60 * time.Second
-	stuckLimit                = 30 * time.Second // a full queue that doesn't move
-	maxBatch                  = 64 << 10         // bytes that are put into one write
-	ackFrames                 = 32               // received is sent after so many frames,
-	ackBytes                  = 64 << 10         // so many bytes,
-	ackDelay                  = 50 * time.Millisecond
-	maxDeliveries             = 16384 // unsettled deliveries of a page
-	spareSockets              = 256   // sockets beyond Sessions that may resume one or be told 1013
-	sendOverhead              = 256   // bytes that an unsettled send counts for besides its data
-	maxName                   = 256   // bytes of a topic or protocol
-	maxHeld                   = 1024  // events of a topic that wait for its subscribe to be answered
-	maxMembers                = 65536 // members that a v1 session remembers to tell joins from changes
-	badPerMinute              = 20    // malformed v1 frames
-	pingsPerSecond, pingBurst = 10, 50
+	firstFrame    = 64 << 10         // bytes of a message before the page has its peer
+	helloWait     = 10 * time.Second // for the first frame of a v2 socket
+	keepBuffer    = 64 << 10         // bytes of memory that are kept from one message to the next
+	ackFrames     = 32               // received is sent after so many frames,
+	ackBytes      = 64 << 10         // so many bytes,
+	ackDelay      = 50 * time.Millisecond
+	maxDeliveries = 16384 // unsettled deliveries of a page
+	spareSockets  = 256   // sockets beyond Sessions that may resume one or be told 1013
+	sendOverhead  = 256   // bytes that an unsettled send counts for besides its data
+	maxName       = 256   // bytes of a topic or protocol
+	maxHeld       = 1024  // events of a topic that wait for its subscribe to be answered
+	maxMembers    = 65536 // members that a v1 session remembers to tell joins from changes
+	badPerMinute  = 20    // malformed v1 frames
 )
 
 func (c Config) withDefaults() Config {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/parley-p2p/parley/gateway/access"
+	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
@@ -30,7 +31,8 @@ type Gateway struct {
 
 	mu       sync.Mutex // guards all below
 	stopping bool
-	sockets  map[*link]struct{}
+	open     int                 // sockets that are upgraded or served
+	links    map[*link.Link]bool // sockets that are served; true until their hello
 	sessions map[*session]struct{}
 	tokens   map[[sha256.Size]byte]*v2Session
 	foreign  map[string]int // sessions by origin, other than the node's own
@@ -72,7 +74,7 @@ func New(backend Backend, policy *access.Policy, cfg Config) *Gateway {
 	return &Gateway{
 		backend: backend, policy: policy, cfg: cfg, started: time.Now(),
 		log:      cfg.Log.With("component", "gateway"),
-		sockets:  make(map[*link]struct{}),
+		links:    make(map[*link.Link]bool),
 		sessions: make(map[*session]struct{}),
 		tokens:   make(map[[sha256.Size]byte]*v2Session),
 		foreign:  make(map[string]int),
@@ -100,60 +102,71 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a WebSocket upgrade is needed", http.StatusUpgradeRequired)
 		return
 	}
-	l := newLink(g.log)
-	if !g.enter(l) {
+	if !g.enter() {
 		w.Header().Set("Retry-After", "5")
 		http.Error(w, "too many connections", http.StatusServiceUnavailable)
 		return
 	}
-	defer g.leave(l)
-	sock, err := socket.Accept(w, r, l.options())
+	defer g.leave()
+	l, err := link.Accept(w, r, g.log, []string{v2.Subprotocol}, firstFrame)
 	if err != nil {
 		return // Accept has answered
 	}
-	g.serve(l, sock, visitor)
+	g.serve(l, visitor)
 }
 
-func (g *Gateway) serve(l *link, sock *socket.Socket, v access.Visitor) {
+// serve serves a socket by the protocol that was agreed on.
+func (g *Gateway) serve(l *link.Link, v access.Visitor) {
+	second := strings.EqualFold(l.Subprotocol(), v2.Subprotocol)
 	g.mu.Lock()
-	l.sock = sock
-	stopping, second := g.stopping, strings.EqualFold(sock.Subprotocol(), v2.Subprotocol)
-	l.greeting.Store(second)
+	g.links[l] = second
+	stopping := g.stopping
 	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.links, l)
+	}()
 	switch {
 	case stopping:
-		l.hangUp(errStopping)
+		l.HangUp(link.Stopping)
 	case second:
 		g.serveV2(l, v)
 	default:
 		s := newSession(g, 1, v, g.cfg.SessionBuffer)
 		s.link = l
 		if err := g.add(s); err != nil {
-			l.hangUp(violation(socket.Overloaded, err.Error()))
+			l.HangUp(link.Violation(socket.Overloaded, err.Error()))
 			return
 		}
 		g.serveV1(l, s)
 	}
 }
 
-// enter counts a socket in, and is false where there are too many.
-func (g *Gateway) enter(l *link) bool {
+// greeted notes that the session of a socket has a writer, or won't have one.
+func (g *Gateway) greeted(l *link.Link) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.stopping || len(g.sockets) >= g.cfg.Sessions+spareSockets {
+	g.links[l] = false
+}
+
+// enter counts a socket in, and is false where there are too many.
+func (g *Gateway) enter() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopping || g.open >= g.cfg.Sessions+spareSockets {
 		g.stats.Refused.Add(1)
 		return false
 	}
-	g.sockets[l] = struct{}{}
+	g.open++
 	g.work.Add(1)
 	return true
 }
 
-func (g *Gateway) leave(l *link) {
+func (g *Gateway) leave() {
 	g.mu.Lock()
-	delete(g.sockets, l)
+	g.open--
 	g.mu.Unlock()
-	l.noPings()
 	g.work.Done()
 }
 
@@ -248,9 +261,9 @@ func (g *Gateway) Shutdown(ctx context.Context) error {
 	for s := range g.sessions {
 		sessions = append(sessions, s)
 	}
-	for l := range g.sockets {
-		if l.greeting.Load() {
-			l.drop(errStopping)
+	for l, greeting := range g.links {
+		if greeting { // nobody writes there yet
+			l.Drop(link.Stopping)
 		}
 	}
 	g.mu.Unlock()
@@ -272,10 +285,8 @@ func (g *Gateway) wait(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	g.mu.Lock()
-	for l := range g.sockets {
-		if l.sock != nil {
-			l.drop(errStopping)
-		}
+	for l := range g.links {
+		l.Drop(link.Stopping)
 	}
 	g.mu.Unlock()
 	<-done
@@ -292,7 +303,7 @@ func (g *Gateway) Sessions() int {
 // Stats gives a snapshot.
 func (g *Gateway) Stats() Stats {
 	g.mu.Lock()
-	sessions, sockets := len(g.sessions), len(g.sockets)
+	sessions, sockets := len(g.sessions), g.open
 	g.mu.Unlock()
 	c := &g.stats
 	return Stats{

@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
 )
@@ -121,7 +122,7 @@ func (s *session) publish(r *request, topic string, c network.Content) {
 	s.cancellable(r, cancel)
 	job := func() {
 		defer cancel()
-		err := guard(s.log, func() error { return s.peer.Publish(ctx, topic, c) })
+		err := link.Guard(s.log, func() error { return s.peer.Publish(ctx, topic, c) })
 		if err != nil && ctx.Err() != nil {
 			err = &identity.Error{Code: identity.CodeCancelled, Text: "cancelled"}
 		}

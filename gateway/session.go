@@ -9,6 +9,8 @@ import (
 
 	"github.com/parley-p2p/parley/flow"
 	"github.com/parley-p2p/parley/gateway/access"
+	"github.com/parley-p2p/parley/gateway/link"
+	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
 )
@@ -42,7 +44,7 @@ type session struct {
 
 	mu        sync.Mutex  // guards all below
 	peer      Peer        // nil until joined
-	link      *link       // nil while there is no socket
+	link      *link.Link  // nil while there is no socket
 	grace     *time.Timer // runs while a v2 session has no socket
 	stopping  bool        // the node stops: no grace any more
 	ended     bool
@@ -120,7 +122,7 @@ func (s *session) end() {
 // drain refuses the messages that no longer reach the page.
 func (s *session) drain() {
 	for {
-		items, err := s.queue.TryPop(maxBatch, nil)
+		items, err := s.queue.TryPop(keepBuffer, nil)
 		for _, it := range items {
 			if it.kind == itemMessage && s.version == 2 {
 				it.ref.(network.Delivery).Refuse(errClosed)
@@ -141,7 +143,7 @@ func (s *session) stop() {
 	l := s.link
 	s.mu.Unlock()
 	if l != nil {
-		l.end(errStopping)
+		l.End(link.Stopping)
 	} else {
 		s.end()
 	}
@@ -205,7 +207,7 @@ func (s *session) overflow() {
 	s.g.stats.Flooded.Add(1)
 	switch {
 	case s.link != nil:
-		s.link.drop(errFlooded)
+		s.link.Drop(link.Flooded)
 	case s.grace != nil && s.grace.Stop():
 		s.grace.Reset(0) // what can't be kept for the page ends its session
 	}
@@ -223,11 +225,8 @@ func (s *session) fail(id int64, err error) {
 
 // asError gives the error as pages see it. A fault of parley shows no detail.
 func asError(err error) *identity.Error {
-	if e, ok := err.(*identity.Error); ok {
+	if e := v2.AsError(err); e != nil {
 		return e
-	}
-	if c := identity.CodeOf(err); c != identity.CodeInternal {
-		return &identity.Error{Code: c, Text: err.Error()}
 	}
 	return &identity.Error{Code: identity.CodeInternal, Text: "internal error", Err: err}
 }

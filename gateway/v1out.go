@@ -3,6 +3,7 @@ package gateway
 import (
 	"time"
 
+	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
 	v1 "github.com/parley-p2p/parley/gateway/v1"
 	"github.com/parley-p2p/parley/identity"
@@ -13,17 +14,17 @@ import (
 // belong to the writer.
 type v1Outlet struct {
 	*session
-	l      *link
+	l      *link.Link
 	pushes int64 // counts up in the requestid of each push
 	buf    []byte
 	ends   []int
 }
 
-func (o *v1Outlet) open() bool                         { return true }
-func (o *v1Outlet) due() time.Duration                 { return -1 }
-func (o *v1Outlet) farewell(bye *identity.Error) error { return nil }
+func (o *v1Outlet) Open() bool                         { return true }
+func (o *v1Outlet) Due() time.Duration                 { return -1 }
+func (o *v1Outlet) Farewell(bye *identity.Error) error { return nil }
 
-func (o *v1Outlet) flush(items []item) error {
+func (o *v1Outlet) Flush(items []item) error {
 	o.buf, o.ends = o.buf[:0], o.ends[:0]
 	o.mu.Lock()
 	items, _ = o.current(items)
@@ -36,8 +37,8 @@ func (o *v1Outlet) flush(items []item) error {
 	for i, end := range o.ends {
 		msgs[i], start = o.buf[start:end], end
 	}
-	err := o.l.sock.Write(socket.Text, msgs...)
-	if cap(o.buf) > maxBatch/8 {
+	err := o.l.Write(socket.Text, msgs...)
+	if cap(o.buf) > keepBuffer/8 {
 		o.buf, o.ends = nil, nil // a burst must not keep its memory
 	}
 	return err

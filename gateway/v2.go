@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/parley-p2p/parley/gateway/access"
+	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
@@ -33,7 +34,7 @@ type v2Session struct {
 	texts map[pair][]byte // the same, encoded
 
 	// guarded by mu
-	replay   replay
+	replay   v2.Replay
 	received uint64 // numbered frames of the page that were taken
 	acked    uint64 // of these, told to the page
 	ackBytes int    // bytes that came since
@@ -52,38 +53,38 @@ type pair struct {
 const maxPairs = 512
 
 // serveV2 serves one socket of a v2 page.
-func (g *Gateway) serveV2(l *link, v access.Visitor) {
-	hello, err := l.readHello()
+func (g *Gateway) serveV2(l *link.Link, v access.Visitor) {
+	hello, err := readHello(l)
+	g.greeted(l)
 	if err != nil {
-		l.refuseHello(err)
+		refuseHello(l, err)
 		return
 	}
 	s := g.resume(l, v, hello)
 	resumed := s != nil
 	if !resumed {
-		if s, err = g.openV2(l.ctx, v, hello); err != nil {
-			l.refuseHello(err)
+		if s, err = g.openV2(l.Context(), v, hello); err != nil {
+			refuseHello(l, err)
 			return
 		}
 		s.takeSeat(l)
 	}
 	why := s.serve(l, resumed, hello.Received)
-	s.log.Debug("socket ended", "code", int(why.code), "reason", why.reason, "theirs", why.theirs, "final", final(why))
+	s.log.Debug("socket ended", "code", int(why.Code), "reason", why.Reason, "theirs", why.Theirs, "final", final(why))
 	if final(why) {
 		s.end()
 	} else {
 		s.startGrace(l)
 	}
 	<-s.seat
-	l.hangUp(why)
+	l.HangUp(why)
 }
 
 // readHello waits for the first message, which is one hello frame.
-func (l *link) readHello() (v2.HelloFrame, error) {
-	defer l.greeting.Store(false)
-	late := time.AfterFunc(helloWait, func() { l.drop(violation(socket.Policy, "no hello within 10 s")) })
+func readHello(l *link.Link) (v2.HelloFrame, error) {
+	late := time.AfterFunc(helloWait, func() { l.Drop(link.Violation(socket.Policy, "no hello within 10 s")) })
 	defer late.Stop()
-	kind, msg, err := l.read(nil)
+	kind, msg, err := l.Read(nil)
 	if err != nil {
 		return v2.HelloFrame{}, err
 	}
@@ -102,28 +103,31 @@ func (l *link) readHello() (v2.HelloFrame, error) {
 }
 
 var (
-	errNoHello  = violation(socket.Protocol, "the first message is not one hello frame")
-	errNotFrame = violation(socket.Protocol, "not a sequence of parley.v2 frames")
+	errNoHello  = link.Violation(socket.Protocol, "the first message is not one hello frame")
+	errNotFrame = link.Violation(socket.Protocol, "not a sequence of parley.v2 frames")
 )
 
 // refuseHello says why there is no session.
-func (l *link) refuseHello(err error) {
-	why := asClosing(context.Cause(l.ctx))
-	if l.ctx.Err() == nil {
-		if e := v2.AsError(err); e != nil {
-			_ = l.sock.Write(socket.Binary, v2.AppendBye(nil, e))
-			why = violation(socket.Policy, string(e.Code))
-			switch e.Code {
-			case identity.CodeUnsupported:
-				why.code = socket.Protocol
-			case identity.CodeLimit:
-				why.code = socket.Overloaded
-			}
-		} else {
-			why = asClosing(err)
-		}
+func refuseHello(l *link.Link, err error) {
+	why := l.Why()
+	if e := v2.AsError(err); why == nil && e != nil {
+		_ = l.Write(socket.Binary, v2.AppendBye(nil, e))
+		why = link.Violation(closeCode(e.Code), string(e.Code))
+	} else if why == nil {
+		why = link.AsClosing(err)
 	}
-	l.hangUp(why)
+	l.HangUp(why)
+}
+
+// closeCode tells by the close code whether it makes sense to come again.
+func closeCode(code identity.Code) socket.Code {
+	switch code {
+	case identity.CodeUnsupported:
+		return socket.Protocol
+	case identity.CodeLimit:
+		return socket.Overloaded
+	}
+	return socket.Policy
 }
 
 // openV2 makes a session with its peer.
@@ -162,7 +166,7 @@ func (g *Gateway) keyFor(ctx context.Context, v access.Visitor, h v2.HelloFrame)
 
 // resume gives the living session that a hello names, with its seat taken for
 // l, or nil. A token is good for the origin alone that it was given to.
-func (g *Gateway) resume(l *link, v access.Visitor, h v2.HelloFrame) *v2Session {
+func (g *Gateway) resume(l *link.Link, v access.Visitor, h v2.HelloFrame) *v2Session {
 	if h.Session == nil {
 		return nil
 	}
@@ -172,7 +176,7 @@ func (g *Gateway) resume(l *link, v access.Visitor, h v2.HelloFrame) *v2Session 
 	}
 	s.takeSeat(l)
 	s.mu.Lock()
-	ok := !s.ended && s.replay.trim(h.Received)
+	ok := !s.ended && s.replay.Trim(h.Received)
 	s.stopGrace()
 	s.mu.Unlock()
 	if !ok {
@@ -185,33 +189,33 @@ func (g *Gateway) resume(l *link, v access.Visitor, h v2.HelloFrame) *v2Session 
 }
 
 // takeSeat makes l the session's socket, and the one before let go.
-func (s *v2Session) takeSeat(l *link) {
+func (s *v2Session) takeSeat(l *link.Link) {
 	s.mu.Lock()
 	old := s.link
 	s.link = l
 	s.mu.Unlock()
 	if old != nil {
-		old.drop(errReplaced)
+		old.Drop(link.Replaced)
 	}
 	s.seat <- struct{}{}
 }
 
 // serve says welcome and then reads and writes until the socket ends.
-func (s *v2Session) serve(l *link, resumed bool, has uint64) *closing {
+func (s *v2Session) serve(l *link.Link, resumed bool, has uint64) *link.Closing {
 	s.mu.Lock()
 	s.acked, s.ackBytes = s.received, 0
-	again := s.replay.since(has)
+	again := s.replay.Since(has)
 	welcome := v2.AppendWelcome(nil, s.welcome(resumed))
 	s.mu.Unlock()
-	l.sock.SetLimit(s.g.cfg.MaxFrame)
-	out := &v2Outlet{v2Session: s, l: l}
-	return l.run(func() error { return s.readLoop(l) }, func() error {
+	l.SetLimit(s.g.cfg.MaxFrame)
+	var out link.Outlet[item] = &v2Outlet{v2Session: s, l: l}
+	return l.Run(func() error { return s.readLoop(l) }, func() error {
 		for _, msg := range append([][]byte{welcome}, again...) {
-			if err := l.sock.Write(socket.Binary, msg); err != nil {
-				return l.writeError(err)
+			if err := l.Write(socket.Binary, msg); err != nil {
+				return l.WriteError(err)
 			}
 		}
-		return l.writeLoop(s.queue, out)
+		return link.WriteLoop(l, s.queue, out)
 	})
 }
 
@@ -226,19 +230,19 @@ func (s *v2Session) welcome(resumed bool) v2.WelcomeFrame {
 // final reports whether a session ends with this socket: it was closed in order
 // by the page (bye, 1000, 1001), it broke the protocol, or the node stops. Every
 // other socket was lost, and the session waits for the next one.
-func final(why *closing) bool {
-	switch why.code {
+func final(why *link.Closing) bool {
+	switch why.Code {
 	case socket.Normal, socket.Protocol, socket.BadText, socket.Policy, socket.Internal:
 		return true
 	case socket.GoingAway:
-		return why.theirs || why == errStopping
+		return why.Theirs || why == link.Stopping
 	}
 	return false
 }
 
 // startGrace lets the session wait for another socket, unless one has come
 // already. Called by the holder of the seat.
-func (s *v2Session) startGrace(l *link) {
+func (s *v2Session) startGrace(l *link.Link) {
 	s.mu.Lock()
 	if s.link != l || s.ended {
 		s.mu.Unlock()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/parley-p2p/parley/flow"
+	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
@@ -17,15 +18,15 @@ import (
 //  1. cut the message into frames; what can't be cut ends the socket
 //  2. serve each; a frame that waits for room holds up those behind it
 //  3. count the numbered ones that were taken: a resume begins behind them
-func (s *v2Session) readLoop(l *link) error {
+func (s *v2Session) readLoop(l *link.Link) error {
 	var buf []byte
 	for {
-		kind, msg, err := l.read(buf)
+		kind, msg, err := l.Read(buf)
 		if err != nil {
 			return err
 		}
 		if kind != socket.Binary {
-			return violation(socket.Protocol, "parley.v2 has binary messages only")
+			return link.Violation(socket.Protocol, "parley.v2 has binary messages only")
 		}
 		taken, err := s.frames(l, msg)
 		s.took(l, taken, len(msg))
@@ -37,7 +38,7 @@ func (s *v2Session) readLoop(l *link) error {
 }
 
 // frames serves the frames of a message and counts the numbered ones.
-func (s *v2Session) frames(l *link, msg []byte) (taken uint64, err error) {
+func (s *v2Session) frames(l *link.Link, msg []byte) (taken uint64, err error) {
 	for len(msg) > 0 {
 		var f v2.Frame
 		if f, msg, err = v2.Next(msg); err != nil {
@@ -64,7 +65,7 @@ func asViolation(err error) error {
 }
 
 // took counts what was taken, and has the page told in time.
-func (s *v2Session) took(l *link, n uint64, size int) {
+func (s *v2Session) took(l *link.Link, n uint64, size int) {
 	s.mu.Lock()
 	before := s.received - s.acked
 	if before == 0 && n > 0 {
@@ -75,12 +76,12 @@ func (s *v2Session) took(l *link, n uint64, size int) {
 	due := n > 0 && (before == 0 || s.received-s.acked >= ackFrames || s.ackBytes >= ackBytes)
 	s.mu.Unlock()
 	if due {
-		l.nudge()
+		l.Nudge()
 	}
 }
 
 // control serves a frame that isn't numbered.
-func (s *v2Session) control(l *link, f v2.Frame) error {
+func (s *v2Session) control(l *link.Link, f v2.Frame) error {
 	switch f.Kind {
 	case v2.KindReceived:
 		n, err := f.Count()
@@ -93,15 +94,15 @@ func (s *v2Session) control(l *link, f v2.Frame) error {
 		if err != nil {
 			return err
 		}
-		if ok, _ := l.pings.Allow(1, time.Now()); !ok {
-			return errPings
+		if err := l.AllowPing(); err != nil {
+			return err
 		}
 		s.mu.Lock()
 		s.pong, s.pongDue = n, true
 		s.mu.Unlock()
-		l.nudge()
+		l.Nudge()
 	case v2.KindBye:
-		return &closing{code: socket.Normal, reason: "bye"}
+		return link.Violation(socket.Normal, "bye")
 	case v2.KindHello:
 		return errNotFrame // only the first frame is one
 	}
@@ -109,24 +110,24 @@ func (s *v2Session) control(l *link, f v2.Frame) error {
 }
 
 // confirmed forgets what the page has.
-func (s *v2Session) confirmed(l *link, n uint64) error {
+func (s *v2Session) confirmed(l *link.Link, n uint64) error {
 	s.mu.Lock()
-	was := s.replay.bytes
-	ok := s.replay.trim(n)
-	now := s.replay.bytes
+	was := s.replay.Bytes()
+	ok := s.replay.Trim(n)
+	now := s.replay.Bytes()
 	s.mu.Unlock()
 	if !ok {
-		return violation(socket.Protocol, "received counts frames that were not sent")
+		return link.Violation(socket.Protocol, "received counts frames that were not sent")
 	}
 	if limit := s.g.replayLimit(); was >= limit && now < limit {
-		l.nudge()
+		l.Nudge()
 	}
 	return nil
 }
 
 // numbered serves a numbered frame. An error means that it was not taken and
 // the socket ends.
-func (s *v2Session) numbered(l *link, f v2.Frame) error {
+func (s *v2Session) numbered(l *link.Link, f v2.Frame) error {
 	switch f.Kind {
 	case v2.KindSend:
 		return s.send(l, f)
@@ -190,7 +191,7 @@ func (s *v2Session) reply(f v2.Frame) error {
 }
 
 // send puts a message on its way.
-func (s *v2Session) send(l *link, f v2.Frame) error {
+func (s *v2Session) send(l *link.Link, f v2.Frame) error {
 	m, err := f.Send()
 	if errors.Is(err, v2.ErrFrame) {
 		return err
@@ -209,7 +210,7 @@ func (s *v2Session) send(l *link, f v2.Frame) error {
 		s.fail(id, err)
 		return nil
 	}
-	r, err := s.begin(l.ctx, id, len(m.Content.Data))
+	r, err := s.begin(l.Context(), id, len(m.Content.Data))
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/parley-p2p/parley/gateway/link"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
@@ -32,7 +33,7 @@ var v2Methods = map[string]method{
 }
 
 // request serves a request frame.
-func (s *v2Session) request(l *link, f v2.Frame) error {
+func (s *v2Session) request(l *link.Link, f v2.Frame) error {
 	q, err := f.Request()
 	if errors.Is(err, v2.ErrFrame) {
 		return err
@@ -59,7 +60,7 @@ func (s *v2Session) request(l *link, f v2.Frame) error {
 	return nil
 }
 
-func (s *v2Session) publishRequest(l *link, id int64, q v2.Request) error {
+func (s *v2Session) publishRequest(l *link.Link, id int64, q v2.Request) error {
 	err := checkTopic(q.Topic)
 	if n := len(q.Data.Data); err == nil && n > maxPublication {
 		err = tooLarge(n, maxPublication)
@@ -68,7 +69,7 @@ func (s *v2Session) publishRequest(l *link, id int64, q v2.Request) error {
 		s.fail(id, err)
 		return nil
 	}
-	r, err := s.begin(l.ctx, id, len(q.Data.Data))
+	r, err := s.begin(l.Context(), id, len(q.Data.Data))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"time"
 
+	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
@@ -17,18 +18,18 @@ import (
 //  4. write
 type v2Outlet struct {
 	*v2Session
-	l *link
+	l *link.Link
 }
 
 // open is false while the page confirms nothing.
-func (o *v2Outlet) open() bool {
+func (o *v2Outlet) Open() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.replay.bytes < o.g.replayLimit()
+	return o.replay.Bytes() < o.g.replayLimit()
 }
 
 // due says when the page must be told what has arrived.
-func (o *v2Outlet) due() time.Duration {
+func (o *v2Outlet) Due() time.Duration {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	switch n := o.received - o.acked; {
@@ -42,7 +43,7 @@ func (o *v2Outlet) due() time.Duration {
 	return max(0, ackDelay-time.Since(o.ackSince))
 }
 
-func (o *v2Outlet) flush(items []item) error {
+func (o *v2Outlet) Flush(items []item) error {
 	o.mu.Lock()
 	items, unwanted := o.current(items)
 	lost := o.lost
@@ -79,10 +80,10 @@ func (o *v2Outlet) flush(items []item) error {
 	}
 	if len(ends) > 0 {
 		o.mu.Lock()
-		o.replay.add(buf[start:], ends)
+		o.replay.Add(buf[start:], ends)
 		o.mu.Unlock()
 	}
-	return o.l.sock.Write(socket.Binary, buf)
+	return o.l.Write(socket.Binary, buf)
 }
 
 // number gives the messages their delivery numbers and remembers them until the
@@ -168,6 +169,6 @@ func (o *v2Outlet) pairText(d network.Delivery) []byte {
 	return text
 }
 
-func (o *v2Outlet) farewell(bye *identity.Error) error {
-	return o.l.sock.Write(socket.Binary, v2.AppendBye(nil, bye))
+func (o *v2Outlet) Farewell(bye *identity.Error) error {
+	return o.l.Write(socket.Binary, v2.AppendBye(nil, bye))
 }

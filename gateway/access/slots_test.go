@@ -1,6 +1,7 @@
 package access_test
 
 import (
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -80,6 +81,6 @@ func TestAbuse18_HalfOpenUpgradesAreCapped(t *testing.T) {
 }
 
 func isTimeout(err error) bool {
-	t, ok := err.(net.Error)
-	return ok && t.Timeout()
+	var t net.Error
+	return errors.As(err, &t) && t.Timeout()
 }

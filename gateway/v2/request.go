@@ -1,6 +1,8 @@
 package v2
 
 import (
+	"errors"
+
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
 )
@@ -174,6 +176,7 @@ func validIdentity(s string) bool {
 
 // AsError gives the *identity.Error in err, nil where err breaks the protocol.
 func AsError(err error) *identity.Error {
-	e, _ := err.(*identity.Error)
+	var e *identity.Error
+	errors.As(err, &e)
 	return e
 }

@@ -1,11 +1,11 @@
-package gateway
+package v2
 
 import "sort"
 
-// replay keeps the numbered frames that a page was sent and has not confirmed,
-// as they were written: one segment a WebSocket message. It is pure; the
-// session's mu guards it.
-type replay struct {
+// Replay keeps the numbered frames that a page was sent and has not confirmed,
+// as they were written: one segment a WebSocket message. The zero Replay is
+// empty. It is for one goroutine at a time.
+type Replay struct {
 	segments []segment
 	sent     uint64 // frames appended so far: the number of the last one
 	trimmed  uint64 // the page confirmed up to here
@@ -20,16 +20,19 @@ type segment struct {
 	ends  []uint32 // where each ends in data
 }
 
-// add keeps a message's frames, whose number is len(ends), at least one.
-func (r *replay) add(data []byte, ends []uint32) {
+// Bytes is what it holds, in memory.
+func (r *Replay) Bytes() int { return r.bytes }
+
+// Add keeps a message's frames, whose number is len(ends), at least one.
+func (r *Replay) Add(data []byte, ends []uint32) {
 	r.segments = append(r.segments, segment{first: r.sent + 1, data: data, ends: ends})
 	r.sent += uint64(len(ends))
 	r.bytes += cap(data)
 }
 
-// trim forgets the first n frames. It is false where n was never sent, or was
+// Trim forgets the first n frames. It is false where n was never sent, or was
 // confirmed long ago: who says so has lost count.
-func (r *replay) trim(n uint64) bool {
+func (r *Replay) Trim(n uint64) bool {
 	if n > r.sent || n < r.trimmed {
 		return false
 	}
@@ -50,8 +53,8 @@ func (r *replay) trim(n uint64) bool {
 	return true
 }
 
-// since gives the frames behind number n, message by message.
-func (r *replay) since(n uint64) [][]byte {
+// Since gives the frames behind number n, message by message.
+func (r *Replay) Since(n uint64) [][]byte {
 	from := sort.Search(len(r.segments), func(i int) bool {
 		s := &r.segments[i]
 		return s.first+uint64(len(s.ends))-1 > n
