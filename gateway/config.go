@@ -48,7 +48,7 @@ type Keys interface {
 const (
 	firstFrame    = 64 << 10         // bytes of a message before the page has its peer
 	helloWait     = 10 * time.Second // for the first frame of a v2 socket
-	keepBuffer    = 64 << 10         // bytes of memory that are kept from one message to the next
+	keepBuffer    = 8 << 10          // bytes of memory that a writer keeps from one batch to the next
 	ackFrames     = 32               // received is sent after so many frames,
 	ackBytes      = 64 << 10         // so many bytes,
 	ackDelay      = 50 * time.Millisecond

@@ -38,7 +38,7 @@ func (o *v1Outlet) Flush(items []item) error {
 		msgs[i], start = o.buf[start:end], end
 	}
 	err := o.l.Write(socket.Text, msgs...)
-	if cap(o.buf) > keepBuffer/8 {
+	if cap(o.buf) > keepBuffer {
 		o.buf, o.ends = nil, nil // a burst must not keep its memory
 	}
 	return err
