@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parley-p2p/parley/identity"
 )
@@ -203,5 +204,46 @@ func TestRegistryWatch(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// What a crash left half made is swept away, but not what is being made.
+func TestRegistrySweeps(t *testing.T) {
+	r := openRegistry(t)
+	make := func(name string, age time.Duration) string {
+		path := filepath.Join(r.dir, name)
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		at := time.Now().Add(-age)
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	old, fresh := make(".new-1", 2*abandonedAfter), make(".new-2", 0)
+	if all := listed(t, r); len(all) != 0 {
+		t.Errorf("listed %v", all)
+	}
+	if _, err := os.Stat(old); !os.IsNotExist(err) {
+		t.Error("the old one is still there")
+	}
+	if _, err := os.Stat(fresh); err != nil {
+		t.Error("the fresh one is gone")
+	}
+}
+
+func TestRuntimeDir(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+	if got := RuntimeDir(); got != filepath.FromSlash("/run/user/1000/parley") {
+		t.Errorf("got %s", got)
+	}
+	tmp := t.TempDir()
+	t.Setenv("TMPDIR", tmp)
+	for _, unusable := range []string{"", "relative"} {
+		t.Setenv("XDG_RUNTIME_DIR", unusable)
+		if got := RuntimeDir(); !strings.HasPrefix(got, tmp) || !strings.Contains(filepath.Base(got), "parley-") {
+			t.Errorf("%q: got %s", unusable, got)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"github.com/libp2p/go-libp2p/core/transport"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
@@ -38,6 +39,12 @@ const (
 )
 
 var circuitAddr = ma.StringCast("/p2p-circuit")
+
+// scopeAddr is what the resource manager is told of circuits instead of where
+// they come from: they count as connections of their peer, but not against the
+// address of the other node, to which all its pages' circuits would add up. As
+// streams between the nodes they have been counted already.
+var scopeAddr = ma.StringCast("/ip4/127.0.0.1/p2p-circuit")
 
 // circuits is the libp2p transport of one page for circuit addresses.
 type circuits struct {
@@ -82,7 +89,7 @@ func (c *circuits) Dial(ctx context.Context, a ma.Multiaddr, to peer.ID) (transp
 	if err != nil {
 		return nil, err
 	}
-	scope, err := c.node.limits.OpenConnection(network.DirOutbound, false, a)
+	scope, err := c.node.limits.OpenConnection(network.DirOutbound, false, scopeAddr)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +239,7 @@ func relayOf(a ma.Multiaddr) (peer.AddrInfo, error) {
 
 // Listen gives the circuits that the node hands over, after the handshake.
 func (c *circuits) Listen(ma.Multiaddr) (transport.Listener, error) {
-	return c.upgrader.UpgradeGatedMaListener(c, c.upgrader.GateMaListener((*circuitListener)(c))), nil
+	return c.upgrader.UpgradeGatedMaListener(c, (*circuitListener)(c)), nil
 }
 
 // offer hands a raw circuit to the page; false when its backlog is full or it
@@ -256,15 +263,45 @@ func (c *circuits) offer(conn *circuitConn) bool {
 // circuitListener is circuits as a listener of raw connections.
 type circuitListener circuits
 
-var _ manet.Listener = (*circuitListener)(nil)
+var _ transport.GatedMaListener = (*circuitListener)(nil)
 
-func (l *circuitListener) Accept() (manet.Conn, error) {
-	select {
-	case c := <-l.arrived:
-		return c, nil
-	case <-l.done:
-		return nil, transport.ErrListenerClosed
+// Accept passes over what the gater or the resource manager refuse.
+func (l *circuitListener) Accept() (manet.Conn, network.ConnManagementScope, error) {
+	for {
+		select {
+		case c := <-l.arrived:
+			scope, err := l.admit(c)
+			if err != nil {
+				_ = c.Close()
+				continue
+			}
+			return c, scope, nil
+		case <-l.done:
+			return nil, nil, transport.ErrListenerClosed
+		}
 	}
+}
+
+func (l *circuitListener) admit(c *circuitConn) (network.ConnManagementScope, error) {
+	if !l.node.gater.InterceptAccept(c) {
+		return nil, swarm.ErrGaterDisallowedConnection
+	}
+	scope, err := l.node.limits.OpenConnection(network.DirInbound, false, scopeAddr)
+	if err != nil {
+		return nil, err
+	}
+	return &shakenScope{ConnManagementScope: scope, conn: c}, nil
+}
+
+// shakenScope tells its circuit when the handshake is over.
+type shakenScope struct {
+	network.ConnManagementScope
+	conn *circuitConn
+}
+
+func (s *shakenScope) SetPeer(id peer.ID) error {
+	s.conn.shaken()
+	return s.ConnManagementScope.SetPeer(id)
 }
 
 func (l *circuitListener) Close() error {
@@ -286,95 +323,3 @@ func (l *circuitListener) Close() error {
 
 func (l *circuitListener) Addr() net.Addr          { return circuitNetAddr(l.local.String()) }
 func (l *circuitListener) Multiaddr() ma.Multiaddr { return circuitAddr }
-
-type circuitNetAddr string
-
-func (circuitNetAddr) Network() string  { return "libp2p-circuit-relay" }
-func (a circuitNetAddr) String() string { return string(a) }
-
-// circuitLink tells what a circuit runs on.
-type circuitLink struct {
-	via     network.Conn // the node's connection that carries it; nil inside the process
-	own     bool         // the relay is the node of the page behind it
-	limited bool         // the relay counts time or bytes
-}
-
-// linkKey is where a connection's statistics hold its circuitLink.
-type linkKey struct{}
-
-// circuitConn is a raw circuit, before the handshake.
-type circuitConn struct {
-	net.Conn // a pipe or a streamConn
-	local    ma.Multiaddr
-	remote   ma.Multiaddr
-	link     *circuitLink
-	release  func() // called once, when it closes
-	closing  sync.Once
-}
-
-var _ manet.Conn = (*circuitConn)(nil)
-var _ network.ConnStat = (*circuitConn)(nil)
-
-// newCircuitConn makes a circuit of a hop stream, and marks the connection that
-// carries it as worth keeping.
-func (n *Node) newCircuitConn(s network.Stream, link *circuitLink) *circuitConn {
-	via := ma.StringCast("/p2p/" + s.Conn().RemotePeer().String()).Encapsulate(circuitAddr)
-	return &circuitConn{
-		Conn:    streamConn{s},
-		local:   s.Conn().LocalMultiaddr(),
-		remote:  s.Conn().RemoteMultiaddr().Encapsulate(via),
-		link:    link,
-		release: n.carry(s.Conn().RemotePeer()),
-	}
-}
-
-// carryValue is what a connection with circuits on it is worth to the
-// connection manager, against 0 for a stranger's and 100 of the ready list.
-const carryValue = 50
-
-// carry counts a circuit on the connection to a node.
-func (n *Node) carry(id peer.ID) (release func()) {
-	const tag = "parley-circuits"
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.carried[id]++
-	n.host.ConnManager().TagPeer(id, tag, carryValue)
-	return func() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		if n.carried[id]--; n.carried[id] == 0 {
-			delete(n.carried, id)
-			n.host.ConnManager().UntagPeer(id, tag)
-		}
-	}
-}
-
-func (c *circuitConn) Close() error {
-	c.closing.Do(func() {
-		if c.release != nil {
-			c.release()
-		}
-	})
-	return c.Conn.Close()
-}
-
-func (c *circuitConn) LocalMultiaddr() ma.Multiaddr  { return c.local }
-func (c *circuitConn) RemoteMultiaddr() ma.Multiaddr { return c.remote }
-func (c *circuitConn) LocalAddr() net.Addr           { return circuitNetAddr(c.local.String()) }
-func (c *circuitConn) RemoteAddr() net.Addr          { return circuitNetAddr(c.remote.String()) }
-
-// Stat marks the connection as limited when the relay or the carrying
-// connection is.
-func (c *circuitConn) Stat() network.ConnStats {
-	limited := c.link.limited || c.link.via != nil && c.link.via.Stat().Limited
-	return network.ConnStats{Stats: network.Stats{
-		Limited: limited,
-		Extra:   map[any]any{linkKey{}: c.link},
-	}}
-}
-
-// streamConn is a stream as net.Conn.
-type streamConn struct{ network.Stream }
-
-func (s streamConn) LocalAddr() net.Addr  { return circuitNetAddr(s.Conn().LocalMultiaddr().String()) }
-func (s streamConn) RemoteAddr() net.Addr { return circuitNetAddr(s.Conn().RemoteMultiaddr().String()) }

@@ -176,15 +176,21 @@ func parseAddrs(texts []string) ([]ma.Multiaddr, error) {
 	return out, nil
 }
 
-// parseInfos reads multiaddrs that end in /p2p/<id> and joins those of one peer.
+// parseInfos reads multiaddrs that end in /p2p/<id> and joins those of one peer,
+// in the order of the first of each.
 func parseInfos(texts []string) ([]peer.AddrInfo, error) {
-	addrs, err := parseAddrs(texts)
-	if err != nil {
-		return nil, err
+	var out []peer.AddrInfo
+	for _, text := range texts {
+		info, err := peer.AddrInfoFromString(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q must be a multiaddr that ends in /p2p/<id>: %w", text, err)
+		}
+		at := slices.IndexFunc(out, func(o peer.AddrInfo) bool { return o.ID == info.ID })
+		if at < 0 {
+			out = append(out, *info)
+			continue
+		}
+		out[at].Addrs = append(out[at].Addrs, info.Addrs...)
 	}
-	infos, err := peer.AddrInfosFromP2pAddrs(addrs...)
-	if err != nil {
-		return nil, fmt.Errorf("an address must end in /p2p/<id>: %w", err)
-	}
-	return infos, nil
+	return out, nil
 }

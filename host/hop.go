@@ -58,20 +58,49 @@ func (n *Node) serveHop(s network.Stream) {
 	_ = s.Close()
 }
 
+// maxShaking bounds the circuits of one node that haven't finished their
+// handshakes with pages here: they hold places that others need.
+const maxShaking = 32
+
 // handOver is step 2. The stream belongs to the page's connection from then on.
 func (n *Node) handOver(s network.Stream, page *Page, to peer.ID) {
-	ok := &pb.HopMessage{
+	shaken, ok := n.shake(s.Conn().RemotePeer())
+	if !ok {
+		answerHop(s, &pb.HopMessage{Type: pb.HopMessage_STATUS.Enum(), Status: pb.Status_RESOURCE_LIMIT_EXCEEDED.Enum()})
+		_ = s.Close()
+		return
+	}
+	yes := &pb.HopMessage{
 		Type: pb.HopMessage_STATUS.Enum(), Status: pb.Status_OK.Enum(),
 		Peer: util.PeerInfoToPeerV2(peer.AddrInfo{ID: to}),
 	}
-	if !answerHop(s, ok) {
+	if !answerHop(s, yes) {
+		shaken()
 		_ = s.Reset()
 		return
 	}
 	conn := n.newCircuitConn(s, &circuitLink{via: s.Conn(), own: true})
+	conn.handshake = shaken
 	if !page.circuits.offer(conn) {
 		_ = conn.Close() // the dialer's handshake fails, and it tries again
 	}
+}
+
+// shake counts a handshake that begins over the connection to a node.
+func (n *Node) shake(id peer.ID) (over func(), ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.shaking[id] >= maxShaking {
+		return nil, false
+	}
+	n.shaking[id]++
+	return func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.shaking[id]--; n.shaking[id] == 0 {
+			delete(n.shaking, id)
+		}
+	}, true
 }
 
 func answerHop(s network.Stream, m *pb.HopMessage) bool {

@@ -39,8 +39,9 @@ func newLimits() (network.ResourceManager, error) {
 	grow(&scaling.SystemBaseLimit, &scaling.SystemLimitIncrease)
 	grow(&scaling.AllowlistedSystemBaseLimit, &scaling.AllowlistedSystemLimitIncrease)
 	// Transient are connections and streams whose peer or protocol isn't known
-	// yet: what an attacker can hold without a handshake.
-	scaling.TransientBaseLimit.Conns, scaling.TransientBaseLimit.ConnsInbound, scaling.TransientBaseLimit.ConnsOutbound = 256, 128, 256
+	// yet: what an attacker can hold without a handshake. One address alone
+	// (connsPerIP) can't hold all of it.
+	scaling.TransientBaseLimit.Conns, scaling.TransientBaseLimit.ConnsInbound, scaling.TransientBaseLimit.ConnsOutbound = 2048, 1024, 1024
 	scaling.TransientBaseLimit.Streams, scaling.TransientBaseLimit.StreamsInbound, scaling.TransientBaseLimit.StreamsOutbound = 1024, 512, 1024
 	scaling.PeerBaseLimit.Conns, scaling.PeerBaseLimit.ConnsInbound, scaling.PeerBaseLimit.ConnsOutbound = 64, 32, 64
 	scaling.PeerBaseLimit.Streams, scaling.PeerBaseLimit.StreamsInbound, scaling.PeerBaseLimit.StreamsOutbound = streamsPerPeer, streamsPerPeer/2, streamsPerPeer

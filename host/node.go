@@ -58,6 +58,7 @@ type Node struct {
 	mu      sync.RWMutex
 	look    Finder
 	pages   map[peer.ID]*Page // nil: being made
+	shaking map[peer.ID]int   // circuits of a node that haven't finished their handshake
 	carried map[peer.ID]int   // circuits on the connection to a node
 	punched map[peer.ID]bool  // peers with a connection made by hole punching
 	closed  bool
@@ -69,7 +70,7 @@ func New(key identity.Key, cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg.withDefaults(), pages: make(map[peer.ID]*Page), punched: make(map[peer.ID]bool), carried: make(map[peer.ID]int)}
+	n := &Node{cfg: cfg.withDefaults(), pages: make(map[peer.ID]*Page), punched: make(map[peer.ID]bool), carried: make(map[peer.ID]int), shaking: make(map[peer.ID]int)}
 	n.log = n.cfg.Logger
 	n.gater = &gater{next: n.cfg.Gater, others: make(map[peer.ID]bool)}
 	n.base = ma.StringCast("/p2p/" + key.PeerID().String()).Encapsulate(circuitAddr)

@@ -1,14 +1,17 @@
 package host
 
 import (
+	"io"
 	"strings"
 	"testing"
 
+	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/control"
 	libnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/parley-p2p/parley/identity"
@@ -195,4 +198,55 @@ func TestCarryingConnectionIsValued(t *testing.T) {
 	if value() != 0 {
 		t.Errorf("value %d after the page closed, want 0", value())
 	}
+}
+
+// Row 38, for the node's own circuits: what isn't a request ends the stream, and
+// a backlog of circuits that never shake hands is bounded and harms nobody.
+func TestAbuse38_BadHopStreams(t *testing.T) {
+	cfg := loopback()
+	cfg.PageListen = []string{}
+	n := newNode(t, cfg)
+	p := newPage(t, n)
+	p.Handle(echo, echoHandler)
+	h := plainHost(t, libp2p.ResourceManager(&libnet.NullResourceManager{}))
+	if err := connectTo(t, h, n.Local(), n.Addrs()); err != nil {
+		t.Fatal(err)
+	}
+	open := func() libnet.Stream {
+		t.Helper()
+		s, err := h.NewStream(deadline(t), n.Local(), proto.ProtoIDv2Hop)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Reset() })
+		return s
+	}
+	for name, bad := range map[string][]byte{
+		"no message":    {3, 0xff, 0xff, 0xff},
+		"too long":      {0xff, 0xff, 0x7f},
+		"endless":       {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+		"empty message": {0},
+	} {
+		s := open()
+		if _, err := s.Write(bad); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		_ = s.CloseWrite()
+		if _, err := io.Copy(io.Discard, s); err == nil && name != "empty message" {
+			t.Errorf("%s: the stream ended in order", name)
+		}
+	}
+	// The page has no sockets, so all others come the same way.
+	refused := 0
+	for range 2 * maxShaking {
+		if _, err := askRelay(open(), p.Local()); err != nil {
+			refused++
+		}
+	}
+	if refused != maxShaking {
+		t.Errorf("%d of %d circuits without a handshake were refused, want %d", refused, 2*maxShaking, maxShaking)
+	}
+	friend := newPage(t, newNode(t, loopback()))
+	tell(friend.endpoint, p.Local(), p.Addrs())
+	roundTrip(t, friend, p.Local())
 }
