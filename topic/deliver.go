@@ -67,6 +67,10 @@ func (r *room) deliverRemote(m remoteMessage) {
 		r.node.counts.late.Add(r.order.late)
 		r.order.late = 0
 	}
+	if r.order.replayed > 0 {
+		r.node.counts.replayed.Add(r.order.replayed)
+		r.order.replayed = 0
+	}
 	if r.tick == nil && r.order.holds() {
 		r.tick = time.AfterFunc(orderWindow, func() { r.post(r.expireOrder) })
 	}

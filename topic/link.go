@@ -31,7 +31,9 @@ func (h meteredHost) NewStream(ctx context.Context, p identity.PeerID, pids ...p
 		h.meter.clearQueue(p) // what was queued meanwhile is gone
 		return nil, err
 	}
-	return &outStream{Stream: s, meter: h.meter, remote: h.meter.remote(p)}, nil
+	r := h.meter.remote(p)
+	r.stream = &outStream{Stream: s, meter: h.meter, remote: r}
+	return r.stream, nil
 }
 
 // SetStreamHandler hands out streams whose reading is metered.

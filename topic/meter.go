@@ -14,13 +14,17 @@ import (
 	"github.com/parley-p2p/parley/identity"
 )
 
-// What may wait for a peer before publishers wait, and how long a peer may take
-// nothing before it is no longer waited for: one that hangs must not stop a
-// room. What it misses is then dropped by GossipSub and counted.
+// What may wait for a peer before publishers to its topics wait, and what a peer
+// must take meanwhile: one that hangs, or only crawls, must not stop a room. What
+// it misses is dropped by GossipSub and counted, until its queue has emptied to
+// where nobody would wait. A peer for which more than cutBytes wait is cut off.
 const (
-	fullShare  = 4       // publishers wait at a quarter of the queue's length
-	fullBytes  = 4 << 20 // or at this many bytes
-	stallAfter = time.Second
+	fullShare    = 4       // publishers wait at a quarter of the queue's length
+	fullBytes    = 4 << 20 // or at this many bytes
+	paceWindow   = time.Second
+	paceMessages = 50       // in a window,
+	paceBytes    = 64 << 10 // or this many bytes
+	cutBytes     = 64 << 20
 )
 
 // What may wait in validation before the streams of those who sent it are no
@@ -50,13 +54,20 @@ type meter struct {
 }
 
 type remoteMeter struct {
-	queued, bytes int       // handed to the peer's queue, not written yet
-	progress      time.Time // when it last took something, or got the first
-	up            bool      // the router has a stream to it
-	pending       int       // received from it, not validated yet
-	settled       time.Time // when the last of those was
-	topics        map[string]struct{}
-	readers       int // streams of it that are read
+	up            bool       // the router has a stream to it
+	queued, bytes int        // handed to the peer's queue, not written yet
+	stream        *outStream // what the queue is written to; nil for none yet
+	cut           bool       // stream was ended
+
+	// while the queue is full
+	since           time.Time // the current window of pace
+	took, tookBytes int       // what it took in it
+	slow            bool      // it took too little: nobody waits for it
+
+	pending int       // received from it, not validated yet
+	settled time.Time // when the last of those was
+	topics  map[string]struct{}
+	readers int // streams of it that are read
 }
 
 func newMeter(ctx context.Context, queue int) *meter {
@@ -117,14 +128,24 @@ func (m *meter) full(peers []identity.PeerID, now time.Time) (<-chan struct{}, t
 	defer m.mu.Unlock()
 	for _, p := range peers {
 		r, ok := m.remotes[p]
-		if !ok || r.queued < m.queue/fullShare && r.bytes < fullBytes {
+		if !ok || !m.isFull(r) || r.slow {
 			continue
 		}
-		if left := stallAfter - now.Sub(r.progress); left > 0 {
-			return m.change(), left
+		left := paceWindow - now.Sub(r.since)
+		if left <= 0 && r.took < paceMessages && r.tookBytes < paceBytes {
+			r.slow = true
+			continue
 		}
+		if left <= 0 {
+			r.since, r.took, r.tookBytes, left = now, 0, 0, paceWindow
+		}
+		return m.change(), left
 	}
 	return nil, 0
+}
+
+func (m *meter) isFull(r *remoteMeter) bool {
+	return r.queued >= m.queue/fullShare || r.bytes >= fullBytes
 }
 
 // change gives the channel that is closed at the next change. The caller holds mu.
@@ -149,8 +170,10 @@ func (m *meter) written(r *remoteMeter, size int) {
 	defer m.mu.Unlock()
 	r.queued = max(r.queued-1, 0) // the first one, the hello, was never queued
 	r.bytes = max(r.bytes-size, 0)
-	r.progress = time.Now()
-	if r.queued < m.queue/fullShare {
+	r.took++
+	r.tookBytes += size
+	if !m.isFull(r) {
+		r.slow = false
 		m.wake()
 	}
 }
@@ -215,6 +238,7 @@ func (m *meter) snapshot() (sent uint64, dropped map[string]uint64) {
 const (
 	dropQueueFull = "outbound queue full"
 	dropNoStream  = "no stream to peer"
+	dropCut       = "peer cut off, too slow"
 	dropSlow      = "subscription too slow"
 )
 
@@ -225,11 +249,19 @@ func (m *meter) SendRPC(rpc *pubsub.RPC, p identity.PeerID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.remote(p)
-	if r.queued == 0 {
-		r.progress = time.Now()
-	}
+	wasFull := m.isFull(r)
 	r.queued++
 	r.bytes += size
+	if !wasFull && m.isFull(r) {
+		r.since, r.took, r.tookBytes = time.Now(), 0, 0
+	}
+	if r.bytes > cutBytes && r.stream != nil {
+		_ = r.stream.SetWriteDeadline(time.Unix(1, 0)) // the router drops a stream that it can't write
+		if !r.cut {
+			m.dropped[dropCut] += uint64(r.queued)
+		}
+		r.cut = true
+	}
 	m.sent += uint64(len(rpc.GetPublish()))
 }
 
@@ -283,7 +315,7 @@ func (m *meter) OnClosedOutboundStream(p identity.PeerID) {
 // clearQueue forgets what waited for p. The caller holds mu.
 func (m *meter) clearQueue(p identity.PeerID) {
 	if r, ok := m.remotes[p]; ok {
-		r.up, r.queued, r.bytes = false, 0, 0
+		r.up, r.queued, r.bytes, r.slow, r.cut, r.stream = false, 0, 0, false, false, nil
 		m.forget(p, r)
 		m.wake()
 	}

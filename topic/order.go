@@ -12,14 +12,17 @@ import (
 )
 
 // How long a message may wait for those before it (gateway.md §6.2), what may
-// wait for one publisher, and how many publishers are followed.
+// wait for one publisher, and how much is followed.
 const (
 	orderWindow     = 250 * time.Millisecond
 	orderWatch      = 10 * time.Second // publishers seen out of order are watched so long
 	orderHeld       = 256
 	orderHeldBytes  = 1 << 20
 	orderPublishers = 4096
+	orderSequences  = 4       // of one publisher: its key may be in use on several nodes
 	orderJump       = 1 << 24 // numbers further apart aren't of one sequence
+	replayMarks     = 8       // of a sequence, markEvery apart; see sequence.marks
+	markEvery       = 15 * time.Second
 )
 
 // order puts one publisher's messages back into its order. Routers, links and
@@ -30,19 +33,34 @@ const (
 // therefore wait only where order is at risk: after a message came late (paths
 // of different length, a router that shuffles), or while the paths change.
 //
-// Publishers whose numbers jump (js-libp2p draws them) are passed on as they come.
+// It also refuses what was heard long ago: the router forgets a message after
+// 120 s, and would then take it again from whoever kept it. Publishers whose
+// numbers jump (js-libp2p draws them) are passed on as they come.
 type order struct {
-	publishers map[identity.PeerID]*sequence
+	publishers map[identity.PeerID]*publisher
+	holding    int       // sequences that hold something
 	alert      time.Time // every publisher is watched until then
 	late       uint64    // messages passed on behind a later one; the reader takes them
+	replayed   uint64    // messages refused as heard before; the reader takes them
 }
 
+type publisher struct {
+	sequences []*sequence
+	seenAt    time.Time
+}
+
+// sequence is what one router numbers for a publisher.
 type sequence struct {
 	last   uint64
 	seenAt time.Time // when the last one was passed on
 	watch  time.Time // gaps are waited at until then
 	held   []remoteMessage
 	bytes  int
+
+	// marks are what last was, markEvery apart, oldest first: what isn't above
+	// the oldest was numbered over 105 s ago.
+	marks  [replayMarks]uint64
+	marked time.Time
 }
 
 // remoteMessage is a publication that came from the router.
@@ -66,31 +84,95 @@ func parseMessage(msg *pubsub.Message) (m remoteMessage, ok bool) {
 	return m, true
 }
 
-func newOrder() *order { return &order{publishers: make(map[identity.PeerID]*sequence)} }
+func newOrder() *order { return &order{publishers: make(map[identity.PeerID]*publisher)} }
 
 // disturb says that paths change now.
 func (o *order) disturb(now time.Time) { o.alert = now.Add(time.Second) }
 
+// holds reports whether anything waits, so that expire must be called.
+func (o *order) holds() bool { return o.holding > 0 }
+
 // add takes a message and appends to out what may be passed on.
 func (o *order) add(m remoteMessage, now time.Time, out []remoteMessage) []remoteMessage {
-	s, known := o.publishers[m.from]
-	if !known {
-		o.makeRoom()
-		o.publishers[m.from] = &sequence{last: m.seq, seenAt: now}
+	s, fresh := o.sequence(m, now)
+	if fresh {
 		return append(out, m)
 	}
+	s.mark(now)
+	if int64(m.seq-s.marks[0]) <= 0 {
+		o.replayed++
+		return out
+	}
 	gap := int64(m.seq - s.last)
-	switch {
-	case gap > orderJump || gap < -orderJump || gap == 1:
-	case gap <= 0:
+	if gap <= 0 {
 		o.late++
 		s.watch = now.Add(orderWatch)
 		return append(out, m)
-	case now.Before(s.watch) || now.Before(o.alert):
-		return s.hold(m, now, out)
 	}
-	s.last, s.seenAt = m.seq, now
-	return s.follow(append(out, m), now)
+	had := len(s.held) > 0
+	if gap > 1 && (had || now.Before(s.watch) || now.Before(o.alert)) {
+		out = s.hold(m, now, out)
+	} else {
+		s.last, s.seenAt = m.seq, now
+		out = s.follow(append(out, m), now)
+	}
+	o.count(had, len(s.held) > 0)
+	return out
+}
+
+func (o *order) count(had, has bool) {
+	if has && !had {
+		o.holding++
+	} else if had && !has {
+		o.holding--
+	}
+}
+
+// sequence gives the one that m is of, fresh where m begins it.
+func (o *order) sequence(m remoteMessage, now time.Time) (s *sequence, fresh bool) {
+	p, known := o.publishers[m.from]
+	if !known {
+		o.makeRoom()
+		p = &publisher{}
+		o.publishers[m.from] = p
+	}
+	p.seenAt = now
+	for _, s := range p.sequences {
+		if gap := int64(m.seq - s.last); gap <= orderJump && gap >= -orderJump {
+			return s, false
+		}
+	}
+	s = &sequence{last: m.seq, seenAt: now, marked: now}
+	for i := range s.marks {
+		s.marks[i] = m.seq - orderJump - 1 // nothing was heard before
+	}
+	if len(p.sequences) < orderSequences {
+		p.sequences = append(p.sequences, s)
+		return s, true
+	}
+	oldest := -1
+	for i, old := range p.sequences {
+		if len(old.held) == 0 && (oldest < 0 || old.seenAt.Before(p.sequences[oldest].seenAt)) {
+			oldest = i
+		}
+	}
+	if oldest >= 0 {
+		p.sequences[oldest] = s
+	}
+	return s, true
+}
+
+// mark moves the marks on as time passes.
+func (s *sequence) mark(now time.Time) {
+	for n := 0; now.Sub(s.marked) >= markEvery; n++ {
+		if n == replayMarks { // silent for long: all of them say the same now
+			s.marked = now
+			return
+		}
+		copy(s.marks[:], s.marks[1:])
+		s.marks[replayMarks-1] = s.last
+		s.marked = s.marked.Add(markEvery)
+	}
 }
 
 // hold keeps m behind the gap before it. Over the bound the first ones leave.
@@ -130,47 +212,46 @@ func (s *sequence) follow(out []remoteMessage, now time.Time) []remoteMessage {
 // expire passes on what has waited long enough, and all that is before it. It
 // gives the time when the next will have, zero for none.
 func (o *order) expire(now time.Time, out []remoteMessage) (passed []remoteMessage, next time.Time) {
-	for _, s := range o.publishers {
-		ready := 0
-		for i, m := range s.held {
-			if !now.Before(m.due) {
-				ready = i + 1
-			}
-		}
-		for ; ready > 0; ready-- {
-			out = s.release(out, now)
-		}
-		out = s.follow(out, now)
-		for _, m := range s.held {
-			if next.IsZero() || m.due.Before(next) {
-				next = m.due
+	for _, p := range o.publishers {
+		for _, s := range p.sequences {
+			had := len(s.held) > 0
+			out = s.expire(now, out)
+			o.count(had, len(s.held) > 0)
+			for _, m := range s.held {
+				if next.IsZero() || m.due.Before(next) {
+					next = m.due
+				}
 			}
 		}
 	}
 	return out, next
 }
 
-// holds reports whether anything waits, so that expire must be called.
-func (o *order) holds() bool {
-	for _, s := range o.publishers {
-		if len(s.held) > 0 {
-			return true
+func (s *sequence) expire(now time.Time, out []remoteMessage) []remoteMessage {
+	ready := 0
+	for i, m := range s.held {
+		if !now.Before(m.due) {
+			ready = i + 1
 		}
 	}
-	return false
+	for ; ready > 0; ready-- {
+		out = s.release(out, now)
+	}
+	return s.follow(out, now)
 }
 
 // makeRoom forgets the publisher that has been silent longest, where there are
-// too many; what it had waiting is empty by then or it isn't chosen.
+// too many.
 func (o *order) makeRoom() {
 	if len(o.publishers) < orderPublishers {
 		return
 	}
 	var oldest identity.PeerID
 	var at time.Time
-	for p, s := range o.publishers {
-		if len(s.held) == 0 && (at.IsZero() || s.seenAt.Before(at)) {
-			oldest, at = p, s.seenAt
+	for id, p := range o.publishers {
+		holds := slices.ContainsFunc(p.sequences, func(s *sequence) bool { return len(s.held) > 0 })
+		if !holds && (at.IsZero() || p.seenAt.Before(at)) {
+			oldest, at = id, p.seenAt
 		}
 	}
 	delete(o.publishers, oldest)

@@ -40,10 +40,14 @@ type Router struct {
 // messages in the order in which they came: with several, a burst of one
 // publisher is shuffled on every hop), and the bounds of what peers announce.
 func NewRouter(ctx context.Context, h host.Host, options ...pubsub.Option) (*Router, error) {
+	return newRouter(ctx, h, defaultQueue, options)
+}
+
+func newRouter(ctx context.Context, h host.Host, queue int, options []pubsub.Option) (*Router, error) {
 	if len(options) == 0 {
 		options = DefaultOptions()
 	}
-	m := newMeter(ctx, defaultQueue)
+	m := newMeter(ctx, queue)
 	options = append(slices.Clip(options), pubsub.WithRawTracer(m), pubsub.WithValidateWorkers(1),
 		pubsub.WithSubscriptionFilter(subscriptionFilter{m}))
 	ps, err := pubsub.NewGossipSub(ctx, meteredHost{Host: h, meter: m}, options...)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
 	lnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -65,6 +66,13 @@ func plain(_ *Config, presence *bool) { *presence = false }
 
 func newNode(t testing.TB, options ...nodeOption) *testNode {
 	t.Helper()
+	return newNodeWithQueue(t, defaultQueue, options...)
+}
+
+// newNodeWithQueue makes a node whose router has short queues, so that little is
+// enough to fill them.
+func newNodeWithQueue(t testing.TB, queue int, options ...nodeOption) *testNode {
+	t.Helper()
 	config := Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
 	presence := true
 	for _, o := range options {
@@ -72,7 +80,8 @@ func newNode(t testing.TB, options ...nodeOption) *testNode {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &testNode{host: newHost(t), done: make(chan error, 1), cancel: cancel}
-	router, err := NewRouter(ctx, n.host)
+	router, err := newRouter(ctx, n.host, queue, append(DefaultOptions(),
+		pubsub.WithPeerOutboundQueueSize(queue), pubsub.WithValidateQueueSize(queue)))
 	if err != nil {
 		t.Fatal(err)
 	}
