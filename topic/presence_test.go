@@ -282,9 +282,7 @@ func (l *liar) tell(t *testing.T, n *testNode, frames []byte) network.Stream {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Reset() })
-	if _, err := s.Write(frames); err != nil {
-		t.Fatal(err)
-	}
+	_, _ = s.Write(frames) // it may be cut off before it has said all
 	return s
 }
 
