@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/parley-p2p/parley/network"
 )
@@ -63,7 +64,30 @@ func newBurst(tb testing.TB, want, subscribers int, nodes ...*testNode) *burst {
 		watcher.untilMember(tb, "room", p.id, true)
 	}
 	watcher.Leave()
+	for _, n := range nodes[:min(subscribers, len(nodes))] { // they may reach each other later than the first reaches them
+		n.untilReady(tb, "room", min(subscribers, len(nodes))-1)
+	}
 	return b
+}
+
+// untilReady waits until n's router can send to so many others in the topic.
+func (n *testNode) untilReady(tb testing.TB, topic string, others int) {
+	tb.Helper()
+	n.mu.Lock()
+	r := n.rooms[topic]
+	n.mu.Unlock()
+	deadline := time.After(patience)
+	for {
+		v := r.view.Load()
+		if len(v.ready) >= others {
+			return
+		}
+		select {
+		case <-v.stale:
+		case <-deadline:
+			tb.Fatalf("sees %d others in %s, not %d", len(v.ready), topic, others)
+		}
+	}
 }
 
 func (b *burst) run(tb testing.TB, count, size int) {

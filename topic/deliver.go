@@ -21,6 +21,8 @@ func (r *room) startReading() error {
 		return nil
 	}
 	self := r.node.router.ID()
+	r.meshed = r.node.router.meter.meshTime(r.wire)
+	r.order.disturb(time.Now())
 	sub, err := r.topic.Subscribe(pubsub.WithBufferSize(subBuffer), pubsub.WithMessageFilter(
 		func(m *pubsub.Message) bool { return m.ReceivedFrom != self })) // the own ones were delivered here
 	if err != nil {
@@ -62,6 +64,7 @@ func (r *room) read(sub *pubsub.Subscription) {
 func (r *room) deliverRemote(m remoteMessage) {
 	var few [4]remoteMessage
 	now := time.Now()
+	r.order.disturb(time.Unix(0, max(r.node.router.meter.disturbed.Load(), r.meshed.Load())))
 	r.passOn(r.order.add(m, now, few[:0]))
 	if r.order.late > 0 {
 		r.node.counts.late.Add(r.order.late)

@@ -3,6 +3,7 @@ package topic
 import (
 	"bufio"
 	"context"
+	"time"
 
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/host"
@@ -48,23 +49,65 @@ func (h meteredHost) SetStreamHandlerMatch(id protocol.ID, match func(protocol.I
 
 func (h meteredHost) metered(handler libp2p.StreamHandler) libp2p.StreamHandler {
 	return func(s libp2p.Stream) {
-		p, m := s.Conn().RemotePeer(), h.meter
-		m.mu.Lock()
-		r := m.remote(p)
-		r.readers++
-		m.mu.Unlock()
-		defer func() {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			if r.readers--; r.readers == 0 {
-				clear(r.topics)
-			}
-			if m.remotes[p] == r {
-				m.forget(p, r)
-			}
-		}()
+		m := h.meter
+		m.disturbed.Store(time.Now().UnixNano())
+		r := m.admit(s)
+		defer m.readerGone(r, s)
 		handler(&inStream{Stream: s, meter: m, remote: r, buffered: bufio.NewReaderSize(s, readBuffer)})
 	}
+}
+
+// admitWait bounds the wait for the end of streams that are dead already.
+const admitWait = 2 * time.Second
+
+// admit counts a stream that a peer opened, once the router has dealt with the
+// end of those of a connection that is gone. The router forgets a peer's
+// subscriptions when a stream with it ends; where that came after the new
+// stream's greeting, which tells them once, the peer would be deaf for good.
+func (m *meter) admit(s libp2p.Stream) *remoteMeter {
+	p := s.Conn().RemotePeer()
+	timer := time.NewTimer(admitWait)
+	defer timer.Stop()
+	for late := false; ; {
+		m.mu.Lock()
+		r := m.remote(p)
+		if late || !r.ending() {
+			r.readers++
+			r.in = s
+			m.mu.Unlock()
+			return r
+		}
+		changed := m.change()
+		m.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timer.C:
+			late = true
+		case <-m.ctx.Done():
+			late = true
+		}
+	}
+}
+
+// ending reports whether the router still holds a stream of a connection that is
+// gone.
+func (r *remoteMeter) ending() bool {
+	return r.readers > 0 && r.in.Conn().IsClosed() || r.stream != nil && r.stream.Conn().IsClosed()
+}
+
+// readerGone is called when the router no longer reads s.
+func (m *meter) readerGone(r *remoteMeter, s libp2p.Stream) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := s.Conn().RemotePeer()
+	if r.readers--; r.readers == 0 {
+		r.in = nil
+		clear(r.topics)
+	}
+	if m.remotes[p] == r {
+		m.forget(p, r)
+	}
+	m.wake()
 }
 
 // readBuffer saves the router's reads of one byte at a time.

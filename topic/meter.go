@@ -4,9 +4,11 @@ import (
 	"context"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	libp2p "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/protocol"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
@@ -39,15 +41,17 @@ const (
 // tracer and leave by the streams, which meteredHost wraps: one RPC is one Write.
 // Its tracer methods are called in the router's loop and never block.
 type meter struct {
-	ctx   context.Context
-	queue int // the length of GossipSub's queues
+	ctx       context.Context
+	queue     int          // the length of GossipSub's queues
+	disturbed atomic.Int64 // when a peer's stream last came, in nanoseconds
 
 	mu      sync.Mutex
 	remotes map[identity.PeerID]*remoteMeter
-	joined  map[string]struct{} // topics that are subscribed here
-	pending int                 // received and not validated, over all peers
-	changed chan struct{}       // closed when something left a queue that somebody waits for; nil otherwise
-	dropped map[string]uint64   // lost messages by reason
+	joined  map[string]struct{}      // topics that are subscribed here
+	meshed  map[string]*atomic.Int64 // when each one's mesh last grew, in nanoseconds
+	pending int                      // received and not validated, over all peers
+	changed chan struct{}            // closed when something left a queue that somebody waits for; nil otherwise
+	dropped map[string]uint64        // lost messages by reason
 	ups     map[identity.PeerID]struct{}
 	upped   chan struct{} // capacity 1: ups has something
 	sent    uint64
@@ -67,12 +71,13 @@ type remoteMeter struct {
 	pending int       // received from it, not validated yet
 	settled time.Time // when the last of those was
 	topics  map[string]struct{}
-	readers int // streams of it that are read
+	readers int           // streams of it that are read
+	in      libp2p.Stream // the newest of them
 }
 
 func newMeter(ctx context.Context, queue int) *meter {
 	return &meter{ctx: ctx, queue: queue, remotes: make(map[identity.PeerID]*remoteMeter),
-		joined: make(map[string]struct{}), dropped: make(map[string]uint64),
+		joined: make(map[string]struct{}), meshed: make(map[string]*atomic.Int64), dropped: make(map[string]uint64),
 		ups: make(map[identity.PeerID]struct{}), upped: make(chan struct{}, 1)}
 }
 
@@ -92,6 +97,18 @@ func (m *meter) isUp(p identity.PeerID) bool {
 	defer m.mu.Unlock()
 	r, ok := m.remotes[p]
 	return ok && r.up
+}
+
+// meshTime gives where the time is kept at which a topic's mesh last grew.
+func (m *meter) meshTime(topic string) *atomic.Int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at, ok := m.meshed[topic]
+	if !ok {
+		at = new(atomic.Int64)
+		m.meshed[topic] = at
+	}
+	return at
 }
 
 // takeUps gives the peers that came up since the last call.
@@ -297,6 +314,7 @@ func (m *meter) RecvRPC(rpc *pubsub.RPC) {
 func (m *meter) OnNewOutboundStream(p identity.PeerID, _ protocol.ID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.disturbed.Store(time.Now().UnixNano())
 	m.remote(p).up = true
 	m.ups[p] = struct{}{}
 	select {
@@ -309,6 +327,11 @@ func (m *meter) OnNewOutboundStream(p identity.PeerID, _ protocol.ID) {
 func (m *meter) OnClosedOutboundStream(p identity.PeerID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if r, ok := m.remotes[p]; ok && r.in != nil {
+		// The router has just forgotten what p subscribes to. Ending p's own
+		// stream has it open another and tell again.
+		_ = r.in.SetReadDeadline(time.Unix(1, 0))
+	}
 	m.clearQueue(p)
 }
 
@@ -344,6 +367,22 @@ func (m *meter) Leave(topic string) {
 	delete(m.joined, topic)
 }
 
+// forgetMesh ends meshTime.
+func (m *meter) forgetMesh(topic string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.meshed, topic)
+}
+
+// Graft implements pubsub.RawTracer.
+func (m *meter) Graft(_ identity.PeerID, topic string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at, ok := m.meshed[topic]; ok {
+		at.Store(time.Now().UnixNano())
+	}
+}
+
 // DeliverMessage implements pubsub.RawTracer.
 func (m *meter) DeliverMessage(msg *pubsub.Message) {
 	m.mu.Lock()
@@ -369,8 +408,7 @@ func (m *meter) UndeliverableMessage(*pubsub.Message) {
 	m.dropped[dropSlow]++
 }
 
-// Graft, Prune, ThrottlePeer and ValidateMessage implement pubsub.RawTracer.
-func (m *meter) Graft(identity.PeerID, string)   {}
+// Prune, ThrottlePeer and ValidateMessage implement pubsub.RawTracer.
 func (m *meter) Prune(identity.PeerID, string)   {}
 func (m *meter) ThrottlePeer(identity.PeerID)    {}
 func (m *meter) ValidateMessage(*pubsub.Message) {}

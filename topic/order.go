@@ -15,6 +15,7 @@ import (
 // wait for one publisher, and how much is followed.
 const (
 	orderWindow     = 250 * time.Millisecond
+	orderAlert      = time.Second      // all are, after paths changed
 	orderWatch      = 10 * time.Second // publishers seen out of order are watched so long
 	orderHeld       = 256
 	orderHeldBytes  = 1 << 20
@@ -86,8 +87,12 @@ func parseMessage(msg *pubsub.Message) (m remoteMessage, ok bool) {
 
 func newOrder() *order { return &order{publishers: make(map[identity.PeerID]*publisher)} }
 
-// disturb says that paths change now.
-func (o *order) disturb(now time.Time) { o.alert = now.Add(time.Second) }
+// disturb says that paths changed at that time.
+func (o *order) disturb(at time.Time) {
+	if until := at.Add(orderAlert); until.After(o.alert) {
+		o.alert = until
+	}
+}
 
 // holds reports whether anything waits, so that expire must be called.
 func (o *order) holds() bool { return o.holding > 0 }

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
+	lnet "github.com/libp2p/go-libp2p/core/network"
 
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
@@ -145,6 +147,7 @@ func TestOneKeyOnTwoNodes(t *testing.T) {
 	two.subscribe(t, "room")
 	<-claims // each node has told it
 	<-claims
+	o.untilReady(t, "room", 2)
 	other.untilMember(t, "room", key.PeerID(), true)
 	one.Leave()
 	other.publish(t, "room", "1")
@@ -246,6 +249,48 @@ func TestPlainPeerBeforeMesh(t *testing.T) {
 	if m := p.next(t); string(m.Data) != `"early"` {
 		t.Errorf("got %s", m.Data)
 	}
+}
+
+// TestStreamLoss: a stream that breaks while the connection holds is made anew,
+// and neither side forgets what the other subscribes to.
+func TestStreamLoss(t *testing.T) {
+	n, other := newNode(t), newNode(t)
+	p := newPlainPeer(t, "room", pubsub.WithFloodPublish(true))
+	a, b := n.page(t), other.page(t)
+	a.subscribe(t, "room")
+	b.subscribe(t, "room")
+	connectHosts(t, n.host, p.host)
+	connect(t, n, other)
+	a.untilMember(t, "room", p.host.ID(), true)
+	a.untilMember(t, "room", b.id, true)
+	for _, h := range []host.Host{p.host, other.host} {
+		for _, c := range h.Network().ConnsToPeer(n.host.ID()) {
+			for _, s := range c.GetStreams() {
+				if strings.HasPrefix(string(s.Protocol()), "/meshsub/") && s.Stat().Direction == lnet.DirInbound {
+					_ = s.Reset()
+				}
+			}
+		}
+	}
+	heard := make(chan struct{})
+	go func() {
+		defer close(heard)
+		p.next(t)
+	}()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for done := false; !done || len(b.texts()) == 0; {
+		a.publish(t, "room", `"still there"`)
+		select {
+		case <-heard:
+			done, heard = true, nil
+		case <-tick.C:
+		}
+	}
+	p.publish(t, `"I too"`)
+	a.until(t, "the plain peer", func() bool { return slices.Contains(a.texts(), `"I too"`) })
+	b.publish(t, "room", `"and I"`)
+	a.until(t, "the other node", func() bool { return slices.Contains(a.texts(), `"and I"`) })
 }
 
 // liar speaks presence as it likes.

@@ -52,6 +52,9 @@ func (r *room) publish(ctx context.Context, p *publication) error {
 	if err := r.opened(ctx); err != nil {
 		return err
 	}
+	if err := r.waitForPending(ctx); err != nil {
+		return err
+	}
 	if err := r.waitForSlow(ctx); err != nil {
 		return err
 	}
@@ -69,6 +72,28 @@ func (r *room) publish(ctx context.Context, p *publication) error {
 		return err
 	}
 	return r.send(p)
+}
+
+// waitForPending waits for nodes that have just been seen in the topic, until the
+// router can send to them too: until then it would leave them out. With nobody
+// else there p is kept instead.
+func (r *room) waitForPending(ctx context.Context) error {
+	for {
+		v := r.view.Load()
+		left := time.Until(v.until)
+		if v.pending == 0 || len(v.ready) == 0 || left <= 0 {
+			return nil
+		}
+		timer := time.NewTimer(left)
+		select {
+		case <-v.stale:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return contextError(ctx)
+		}
+		timer.Stop()
+	}
 }
 
 // slowPatience is how long publishers wait for a page that is behind.

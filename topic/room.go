@@ -45,6 +45,7 @@ type room struct {
 
 	// owned by the loop
 	sub      *pubsub.Subscription // nil while nobody is subscribed
+	meshed   *atomic.Int64        // when the topic's mesh last grew; set with sub
 	sessions map[*Page]*session
 	locals   map[identity.PeerID]int // sessions of each peer of this node
 	remotes  map[identity.PeerID]*remote
@@ -68,8 +69,10 @@ type event struct {
 type view struct {
 	ready   []identity.PeerID // other nodes in the topic that the router can send to
 	pending int               // other nodes in the topic that it can't yet
+	until   time.Time         // while some are pending: when to go on without them
 	locals  int               // peers of this node
 	one     identity.PeerID   // the peer, where locals is 1
+	stale   chan struct{}     // closed when another view holds
 }
 
 func (v *view) othersHere(than identity.PeerID) bool {
@@ -97,8 +100,9 @@ type presenceEvent struct {
 
 // remote is another node, or a plain GossipSub peer, in the topic.
 type remote struct {
-	ready bool // the router can send to it
-	plain bool // it doesn't speak presence, and is a member itself
+	ready bool      // the router can send to it
+	plain bool      // it doesn't speak presence, and is a member itself
+	since time.Time // when it was first seen
 }
 
 const (
@@ -106,6 +110,7 @@ const (
 	leastWeigh = 4 << 10
 	subBuffer  = 1024 // messages of a router's subscription (gateway.md §6.2)
 	earlyWait  = 750 * time.Millisecond
+	readyWait  = 500 * time.Millisecond
 )
 
 func weight(size int) int { return max(size, leastWeigh) }
@@ -117,7 +122,7 @@ func newRoom(n *Node, name string, prev <-chan struct{}) *room {
 		sessions: make(map[*Page]*session), locals: make(map[identity.PeerID]int),
 		remotes: make(map[identity.PeerID]*remote), early: make(map[identity.PeerID]map[identity.PeerID][]byte),
 		members: newMembers(), order: newOrder()}
-	r.view.Store(&view{})
+	r.view.Store(&view{stale: make(chan struct{})})
 	return r
 }
 
@@ -222,6 +227,7 @@ func (r *room) part(handler *pubsub.TopicEventHandler) {
 	}
 	handler.Cancel()
 	r.stopReading()
+	r.node.router.meter.forgetMesh(r.wire)
 	_ = r.topic.Close()
 }
 

@@ -104,6 +104,7 @@ func TestPublishBeforeAnybodyIsConnected(t *testing.T) {
 	b.untilCount(t, 10)
 	a.publish(t, "room", `"after"`)
 	b.untilCount(t, 11)
+	a.untilCount(t, 11)
 	want := []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", `"after"`}
 	if got := b.texts(); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)

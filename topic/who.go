@@ -77,7 +77,7 @@ func (r *room) peerJoined(p identity.PeerID) {
 	if _, there := r.remotes[p]; there {
 		return
 	}
-	q := &remote{plain: r.node.network == nil}
+	q := &remote{plain: r.node.network == nil, since: time.Now()}
 	r.remotes[p] = q
 	r.order.disturb(time.Now())
 	if r.node.network != nil {
@@ -197,7 +197,7 @@ func (r *room) tell(m network.Member, joined bool) {
 }
 
 func (r *room) renewView() {
-	v := &view{locals: len(r.locals)}
+	v := &view{locals: len(r.locals), stale: make(chan struct{})}
 	for p := range r.locals {
 		if v.locals == 1 {
 			v.one = p
@@ -209,10 +209,13 @@ func (r *room) renewView() {
 			v.ready = append(v.ready, p)
 		} else {
 			v.pending++
+			if until := q.since.Add(readyWait); until.After(v.until) {
+				v.until = until
+			}
 		}
 	}
 	slices.Sort(v.ready)
-	r.view.Store(v)
+	close(r.view.Swap(v).stale)
 }
 
 func (r *room) wakeKeeper() {
