@@ -25,6 +25,7 @@ type meteredHost struct {
 
 // NewStream opens a stream that counts what is written.
 func (h meteredHost) NewStream(ctx context.Context, p identity.PeerID, pids ...protocol.ID) (libp2p.Stream, error) {
+	h.meter.awaitAnother(ctx, p)
 	s, err := h.Host.NewStream(ctx, p, pids...)
 	h.meter.mu.Lock()
 	defer h.meter.mu.Unlock()
@@ -35,6 +36,35 @@ func (h meteredHost) NewStream(ctx context.Context, p identity.PeerID, pids ...p
 	r := h.meter.remote(p)
 	r.stream = &outStream{Stream: s, meter: h.meter, remote: r}
 	return r.stream, nil
+}
+
+// awaitAnother waits, where p's stream was ended here, until p has opened another:
+// only then has it dealt with the end, which makes it forget our subscriptions,
+// and may it be told them again.
+func (m *meter) awaitAnother(ctx context.Context, p identity.PeerID) {
+	timer := time.NewTimer(admitWait)
+	defer timer.Stop()
+	for late := false; ; {
+		m.mu.Lock()
+		r, ok := m.remotes[p]
+		if !ok || r.ended == nil || late || r.in != nil && r.in != r.ended {
+			if ok {
+				r.ended = nil
+				m.forget(p, r)
+			}
+			m.mu.Unlock()
+			return
+		}
+		changed := m.change()
+		m.mu.Unlock()
+		select {
+		case <-changed:
+		case <-timer.C:
+			late = true
+		case <-ctx.Done():
+			late = true
+		}
+	}
 }
 
 // SetStreamHandler hands out streams whose reading is metered.
@@ -74,6 +104,7 @@ func (m *meter) admit(s libp2p.Stream) *remoteMeter {
 		if late || !r.ending() {
 			r.readers++
 			r.in = s
+			m.wake()
 			m.mu.Unlock()
 			return r
 		}

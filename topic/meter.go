@@ -73,6 +73,7 @@ type remoteMeter struct {
 	topics  map[string]struct{}
 	readers int           // streams of it that are read
 	in      libp2p.Stream // the newest of them
+	ended   libp2p.Stream // one that was ended here, to have p open another; nil once it may have
 }
 
 func newMeter(ctx context.Context, queue int) *meter {
@@ -327,9 +328,10 @@ func (m *meter) OnNewOutboundStream(p identity.PeerID, _ protocol.ID) {
 func (m *meter) OnClosedOutboundStream(p identity.PeerID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r, ok := m.remotes[p]; ok && r.in != nil {
+	if r, ok := m.remotes[p]; ok && r.in != nil && !r.in.Conn().IsClosed() {
 		// The router has just forgotten what p subscribes to. Ending p's own
 		// stream has it open another and tell again.
+		r.ended = r.in
 		_ = r.in.SetReadDeadline(time.Unix(1, 0))
 	}
 	m.clearQueue(p)
@@ -346,7 +348,7 @@ func (m *meter) clearQueue(p identity.PeerID) {
 
 // forget drops the counts of a peer that has neither stream. The caller holds mu.
 func (m *meter) forget(p identity.PeerID, r *remoteMeter) {
-	if !r.up && r.readers == 0 {
+	if !r.up && r.readers == 0 && r.ended == nil {
 		m.pending = max(m.pending-r.pending, 0)
 		r.pending = 0
 		delete(m.remotes, p)
