@@ -1,6 +1,7 @@
 package peer
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/parley-p2p/parley/identity"
@@ -43,6 +44,9 @@ type Config struct {
 	// gateway.md §5.5: the node's own file protocol where it is configured.
 	Reserved []network.Protocol
 
+	// Log gets what an operator may want to know; nothing by default.
+	Log *slog.Logger
+
 	plainOnly bool // for tests: speak the reference's framing alone
 }
 
@@ -68,6 +72,9 @@ func (c Config) withDefaults() Config {
 	set(&c.OffenceWindow, time.Minute)
 	set(&c.Refusal, time.Minute)
 	set(&c.RefusalMax, 10*time.Minute)
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
 	return c
 }
 

@@ -30,6 +30,8 @@ type conversation struct {
 	wake     chan struct{} // capacity 1: there is something to write, or nothing left at all
 	changed  chan struct{} // capacity 1: try to reach the peer now
 
+	late func(network.Outcome) // lateFailure, made once
+
 	opening atomic.Pointer[context.CancelFunc] // of the attempt that runs
 
 	// Guarded by the peer's mu.
@@ -43,6 +45,7 @@ type conversation struct {
 	here        bool          // flight went to a peer of this node, not to a stream
 	link        *link         // the stream in use; nil when there is none
 	reached     bool          // by a stream, or on this node
+	blocked     bool          // no new ones: the peer was blocked
 	epoch       [epochSize]byte
 	epochStart  time.Time // when it was first told to the other side
 	epochMet    bool      // the other side has welcomed it
@@ -105,6 +108,18 @@ func (c *conversation) errNotStarted() error {
 	return identity.Errorf(identity.CodeNotStarted, "protocol not started by peer: %s", c.protocol)
 }
 
+func errBlocked(id identity.PeerID) error {
+	return identity.Errorf(identity.CodeForbidden, "peer is blocked: %s", id)
+}
+
+// lateFailure is the Done of messages that nobody waits for: their failure is
+// counted and logged.
+func (c *conversation) lateFailure(o network.Outcome) {
+	if o.Err != nil {
+		c.peer.cfg.Log.Debug("a queued message failed", "peer", c.peer.id, "to", c.to, "protocol", c.protocol, "err", o.Err)
+	}
+}
+
 var (
 	errTimedOut  = identity.Errorf(identity.CodeTimeout, "send timed out")
 	errCancelled = identity.Errorf(identity.CodeCancelled, "send cancelled")
@@ -128,8 +143,12 @@ func (p *Peer) conversation(to identity.PeerID, protocol network.Protocol, m *Me
 	if len(p.conversations) >= p.cfg.MaxConversations {
 		return nil, identity.Errorf(identity.CodeLimit, "too many conversations at once: limit %d", p.cfg.MaxConversations)
 	}
+	if p.node.guard.blocks(to) || p.node.guard.blocks(p.id) {
+		return nil, errBlocked(to)
+	}
 	c := &conversation{peer: p, to: to, protocol: protocol,
 		wake: make(chan struct{}, 1), changed: make(chan struct{}, 1)}
+	c.late = c.lateFailure
 	p.conversations[key] = c
 	p.wg.Add(1)
 	go c.run()
@@ -138,8 +157,10 @@ func (p *Peer) conversation(to identity.PeerID, protocol network.Protocol, m *Me
 
 // admit says whether the outbox takes e. The caller holds mu.
 func (c *conversation) admit(e *entry, wait bool) error {
-	if wait || c.bytes == 0 ||
-		c.bytes+e.size <= c.peer.cfg.Outbox && c.peer.bytes+e.size <= c.peer.cfg.OutboxTotal {
+	cfg := c.peer.cfg
+	fits := c.bytes == 0 || c.bytes+e.size <= cfg.Outbox
+	fitsAll := c.peer.bytes == 0 || c.peer.bytes+e.size <= cfg.OutboxTotal
+	if wait || fits && fitsAll {
 		return nil
 	}
 	c.peer.node.count.queueFull.Add(1)

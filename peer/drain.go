@@ -35,7 +35,11 @@ func (n *Node) unsettled() (left int) {
 	for _, p := range n.list() {
 		p.mu.Lock()
 		for _, c := range p.conversations {
-			left += c.queue.len()
+			for i := range c.queue.len() {
+				if !c.queue.at(i).resolved() {
+					left++
+				}
+			}
 			for i := range c.flight.len() {
 				if !c.flight.at(i).taken {
 					left++

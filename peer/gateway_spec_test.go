@@ -484,6 +484,44 @@ func TestG_S7_ReservedProtocols(t *testing.T) {
 	wantCode(t, m.Start("/ipfs/id/1.0.0"), identity.CodeReserved, "protocol is reserved: /ipfs/id/1.0.0")
 }
 
+func TestG_S7_BlockedPeer(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		t.Run(fmt.Sprint("plain ", plain), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				defer w.close()
+				n := w.node(Config{plainOnly: plain})
+				mine := handling()
+				alice, m := w.peer(n, 1, mine, chat)
+				bob, other := w.peer(w.node(Config{plainOnly: plain}), 2, handling(), chat)
+				send(t, m, bob.ID(), "1", network.Handled).wait(t)
+				send(t, other, alice.ID(), "2", network.Handled).wait(t)
+				n.Block(bob.ID())
+				out, _ := outgoing(bob.ID(), "3", network.Handled)
+				_, err := m.Send(out)
+				wantCode(t, err, identity.CodeForbidden, "peer is blocked: "+bob.ID().String())
+				if o := send(t, other, alice.ID(), "4", network.Handled).wait(t); o.Err == nil {
+					t.Fatal("a blocked peer's message was taken")
+				}
+				synctest.Wait()
+				if s := n.Stats(); s.Streams+s.Conversations != 0 {
+					t.Fatalf("left: %+v", s)
+				}
+				n.Unblock(bob.ID())
+				if o := send(t, m, bob.ID(), "5", network.Handled).wait(t); o.Err != nil {
+					t.Fatal(o.Err)
+				}
+				if o := send(t, other, alice.ID(), "6", network.Handled).wait(t); o.Err != nil {
+					t.Fatal(o.Err)
+				}
+				if got := fmt.Sprint(mine.texts()); got != "[2 6]" {
+					t.Fatalf("came: %s", got)
+				}
+			})
+		})
+	}
+}
+
 func TestStartStopErrors(t *testing.T) {
 	w := newWorld(t)
 	defer w.close()

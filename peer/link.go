@@ -143,7 +143,7 @@ func (l *link) gather() (idle bool, err error) {
 	var failed settlements
 	c.peer.mu.Lock()
 	switch {
-	case c.peer.closed:
+	case c.peer.closed, c.blocked:
 		err = errPeerClosed
 	case l.over, l.resuming:
 	case c.idle && c.unresolved == 0:

@@ -44,7 +44,9 @@ func (c *conversation) info() ConversationInfo {
 	switch {
 	case c.link != nil:
 		i.Path = c.link.stream.Path()
-	case c.here:
+	case c.ref != nil:
+		i.Path = c.ref.stream.Path()
+	case c.here && c.reached:
 		i.Path = network.PathLocal
 	case c.lastErr != nil:
 		i.Failed = c.lastErr.Error()

@@ -43,7 +43,7 @@ func (c *conversation) serveLocal(target *Peer) (progressed bool, err error) {
 	for {
 		var failed settlements
 		p.mu.Lock()
-		closed, idle := p.closed, c.idle && c.unresolved == 0
+		closed, idle := p.closed || c.blocked, c.idle && c.unresolved == 0
 		if !closed && !idle {
 			items = c.departLocal(target.cfg.Window, target.cfg.MaxMessage, items[:0], &failed)
 		}

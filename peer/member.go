@@ -184,6 +184,9 @@ func (m *Member) Send(out network.Outgoing) (cancel func(), err error) {
 		reply: out.Reply, done: out.Done, member: m}
 	p.mu.Lock()
 	c, err := p.conversation(out.To, out.Protocol, m)
+	if err == nil && c.blocked {
+		err = errBlocked(c.to)
+	}
 	if err == nil {
 		err = c.admit(e, out.Wait)
 	}
@@ -194,7 +197,7 @@ func (m *Member) Send(out network.Outgoing) (cancel func(), err error) {
 	c.put(e)
 	done := e.done
 	if e.level == network.Queued {
-		e.done = discard
+		e.done = c.late
 	}
 	p.mu.Unlock()
 	p.node.count.sent.Add(1)
@@ -204,5 +207,3 @@ func (m *Member) Send(out network.Outgoing) (cancel func(), err error) {
 	}
 	return func() { c.cancel(e) }, nil
 }
-
-func discard(network.Outcome) {}

@@ -36,7 +36,7 @@ func (c *conversation) serveReference() (progressed bool, err error) {
 		if newest := p.newestReference(key); newest != nil && c.flight.len() == 0 {
 			c.ref = newest // with something on the way, the older one is finished first
 		}
-		idle := p.closed || c.idle && c.unresolved == 0
+		idle := p.closed || c.blocked || c.idle && c.unresolved == 0
 		if st = c.ref; st != nil && !idle {
 			items = c.departReference(p.cfg.MaxMessage, items[:0], &failed)
 		}

@@ -57,6 +57,7 @@ func TestRestartNeverDoubles(t *testing.T) {
 		w.cluster.Heal(alice.ID(), bob.ID())
 		second := handling()
 		w.peer(n, 2, second, chat)
+		synctest.Wait() // alice knows that the stream is lost; else y may have been on it
 		later := send(t, m, bob.ID(), "y", network.Handled)
 		if o := r.wait(t); !errors.Is(o.Err, errTimedOut) {
 			t.Fatalf("ended %+v", o)

@@ -45,7 +45,7 @@ func (c *conversation) pending() bool {
 	p := c.peer
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.unresolved > 0 && !p.closed {
+	if c.unresolved > 0 && !p.closed && !c.blocked {
 		return true
 	}
 	delete(p.conversations, conversationKey{c.to, c.protocol})
