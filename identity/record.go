@@ -58,7 +58,7 @@ func OpenRecord(raw []byte, kind string, now time.Time) (Record, error) {
 	if r.Kind != kind {
 		return Record{}, Errorf(CodeMalformed, "record is of kind %q, not %q", r.Kind, kind)
 	}
-	if !ed25519.Verify(r.Signer[:], recordDigest(signed), sig) {
+	if !Verify(r.Signer, recordDigest(signed), sig) {
 		return Record{}, Errorf(CodeForbidden, "record signature is wrong")
 	}
 	if !now.Before(r.Expires) {
