@@ -142,3 +142,39 @@ func TestFoundIsTold(t *testing.T) {
 		t.Errorf("path %+v of a peer that nobody dialled", n.Path(id))
 	}
 }
+
+// Who waits for a page is told when it appears on the same node, and when it
+// goes.
+func TestLocalPageIsTold(t *testing.T) {
+	n := newNode(t, loopback())
+	a, key := newPage(t, n), newKey(t)
+	told := make(chan network.Path, 16)
+	defer a.Notify(func(id identity.PeerID) {
+		if id == key.PeerID() {
+			told <- a.Path(id).Path
+		}
+	})()
+	want := func(path network.Path) {
+		t.Helper()
+		ctx := deadline(t)
+		for {
+			select {
+			case got := <-told:
+				if got == path {
+					return
+				}
+			case <-ctx.Done():
+				t.Fatalf("never told of path %s", path)
+			}
+		}
+	}
+	b, err := n.Page(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(network.PathLocal)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want(network.PathNone)
+}

@@ -59,8 +59,9 @@ func (n *Node) serveHop(s network.Stream) {
 }
 
 // maxShaking bounds the circuits of one node that haven't finished their
-// handshakes with pages here: they hold places that others need.
-const maxShaking = 32
+// handshakes with pages here: they hold places that others need, of which there
+// are 1,024.
+const maxShaking = 256
 
 // handOver is step 2. The stream belongs to the page's connection from then on.
 func (n *Node) handOver(s network.Stream, page *Page, to peer.ID) {

@@ -13,47 +13,29 @@ import (
 // A node and all its pages share one resource manager, so the system's limits
 // count them together; docs/limits.md prints what results.
 const (
-	connsPerIP      = 256 // another node's pages come from one address; beyond it they go through the node
-	connRatePerIP   = 20  // new connections a second and address …
-	connBurstPerIP  = 512 // … after this many
-	streamsPerPeer  = 4096
-	circuitsPerPeer = 4096 // streams a node has to another are mostly circuits of their pages
+	connsPerIP      = 256  // another node's pages come from one address; beyond it they go through the node
+	connRatePerIP   = 20   // new connections a second and address …
+	connBurstPerIP  = 512  // … after this many
+	circuitsPerPeer = 4096 // streams between two nodes are mostly circuits of their pages
 
 	nodeAddresses = 100_000 // addresses remembered of peers that aren't connected …
 	pageAddresses = 10_000  // … and by each page
 )
 
-// newLimits makes the resource manager that a node shares with its pages.
-// Memory is at most an eighth of the machine's, descriptors half of the
-// process's, as libp2p does.
-func newLimits() (network.ResourceManager, error) {
-	scaling := rcmgr.DefaultLimits
-	libp2p.SetDefaultServiceLimits(&scaling)
+// Every stream is charged with 256 KiB from the start, the window that its peer
+// may fill without being read, although few ever hold that much. libp2p's shares
+// of memory would end at 512 streams on a small machine and at as many with one
+// peer, so the system's share is doubled, to a quarter of the machine's memory,
+// and one peer, which may be a node with hundreds of pages, may have half of it.
+const (
+	systemShare = 2 << 30 // for each GiB of an eighth of the machine's memory
+	peerShare   = systemShare / 2
+)
 
-	grow := func(b *rcmgr.BaseLimit, inc *rcmgr.BaseLimitIncrease) {
-		b.Conns, b.ConnsInbound, b.ConnsOutbound = 4096, 2048, 4096
-		b.Streams, b.StreamsInbound, b.StreamsOutbound = 32768, 16384, 32768
-		inc.Conns, inc.ConnsInbound, inc.ConnsOutbound = 2048, 1024, 2048
-		inc.Streams, inc.StreamsInbound, inc.StreamsOutbound = 16384, 8192, 16384
-	}
-	grow(&scaling.SystemBaseLimit, &scaling.SystemLimitIncrease)
-	grow(&scaling.AllowlistedSystemBaseLimit, &scaling.AllowlistedSystemLimitIncrease)
-	// Transient are connections and streams whose peer or protocol isn't known
-	// yet: what an attacker can hold without a handshake. One address alone
-	// (connsPerIP) can't hold all of it.
-	scaling.TransientBaseLimit.Conns, scaling.TransientBaseLimit.ConnsInbound, scaling.TransientBaseLimit.ConnsOutbound = 2048, 1024, 1024
-	scaling.TransientBaseLimit.Streams, scaling.TransientBaseLimit.StreamsInbound, scaling.TransientBaseLimit.StreamsOutbound = 1024, 512, 1024
-	scaling.PeerBaseLimit.Conns, scaling.PeerBaseLimit.ConnsInbound, scaling.PeerBaseLimit.ConnsOutbound = 64, 32, 64
-	scaling.PeerBaseLimit.Streams, scaling.PeerBaseLimit.StreamsInbound, scaling.PeerBaseLimit.StreamsOutbound = streamsPerPeer, streamsPerPeer/2, streamsPerPeer
-	for _, p := range []protocol.ID{proto.ProtoIDv2Hop, hopName} {
-		scaling.AddProtocolLimit(p,
-			rcmgr.BaseLimit{Streams: 16384, StreamsInbound: 8192, StreamsOutbound: 16384, Memory: 64 << 20},
-			rcmgr.BaseLimitIncrease{Streams: 8192, StreamsInbound: 4096, StreamsOutbound: 8192, Memory: 64 << 20})
-		scaling.AddProtocolPeerLimit(p,
-			rcmgr.BaseLimit{Streams: circuitsPerPeer, StreamsInbound: circuitsPerPeer, StreamsOutbound: circuitsPerPeer, Memory: 64 << 20},
-			rcmgr.BaseLimitIncrease{})
-	}
-	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(scaling.AutoScale()),
+// newLimits makes the resource manager that a node shares with its pages.
+// Descriptors are at most half of the process's, as libp2p does.
+func newLimits() (network.ResourceManager, error) {
+	return rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(scaledLimits().AutoScale()),
 		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: connsPerIP}},
@@ -71,4 +53,46 @@ func newLimits() (network.ResourceManager, error) {
 			},
 		}),
 	)
+}
+
+// scaledLimits are libp2p's with the changes that pages need.
+func scaledLimits() *rcmgr.ScalingLimitConfig {
+	l := rcmgr.DefaultLimits // a copy; its maps are empty
+	libp2p.SetDefaultServiceLimits(&l)
+
+	l.SystemBaseLimit = withCounts(l.SystemBaseLimit, 4096, 32768)
+	l.SystemLimitIncrease = rcmgr.BaseLimitIncrease{
+		Conns: 2048, ConnsInbound: 1024, ConnsOutbound: 2048,
+		Streams: 16384, StreamsInbound: 8192, StreamsOutbound: 16384,
+		Memory: systemShare, FDFraction: 1,
+	}
+	l.AllowlistedSystemBaseLimit, l.AllowlistedSystemLimitIncrease = l.SystemBaseLimit, l.SystemLimitIncrease
+	// Transient are connections and streams whose peer or protocol isn't known
+	// yet: what an attacker can hold without a handshake. One address alone
+	// (connsPerIP) can't hold all of it.
+	l.TransientBaseLimit = withCounts(l.TransientBaseLimit, 2048, 8192)
+
+	// One page may be connected to every page of this node.
+	l.PeerBaseLimit = withCounts(l.PeerBaseLimit, 2048, 2*circuitsPerPeer)
+	l.PeerBaseLimit.Memory, l.PeerBaseLimit.FD = 128<<20, 64
+	l.PeerLimitIncrease = rcmgr.BaseLimitIncrease{Memory: peerShare, FDFraction: 1.0 / 64}
+	// A protocol of a popular page has streams from everybody. One peer still has
+	// libp2p's 64 incoming ones of it.
+	l.ProtocolBaseLimit = rcmgr.BaseLimit{Streams: 16384, StreamsInbound: 8192, StreamsOutbound: 16384, Memory: 64 << 20}
+
+	for _, p := range []protocol.ID{proto.ProtoIDv2Hop, hopName} {
+		l.AddProtocolLimit(p, l.ProtocolBaseLimit, rcmgr.BaseLimitIncrease{})
+		l.AddProtocolPeerLimit(p, rcmgr.BaseLimit{
+			Streams: 2 * circuitsPerPeer, StreamsInbound: circuitsPerPeer, StreamsOutbound: circuitsPerPeer, Memory: 64 << 20,
+		}, rcmgr.BaseLimitIncrease{})
+	}
+	return &l
+}
+
+// withCounts sets how many connections and streams there may be, half of them
+// incoming.
+func withCounts(l rcmgr.BaseLimit, conns, streams int) rcmgr.BaseLimit {
+	l.Conns, l.ConnsInbound, l.ConnsOutbound = conns, conns/2, conns
+	l.Streams, l.StreamsInbound, l.StreamsOutbound = streams, streams/2, streams
+	return l
 }

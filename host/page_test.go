@@ -347,38 +347,21 @@ func TestPageAddrs(t *testing.T) {
 	}
 }
 
-// Who waits for a page is told when it appears on the same node, and when it
-// goes.
-func TestLocalPageIsTold(t *testing.T) {
-	n := newNode(t, loopback())
-	a, key := newPage(t, n), newKey(t)
-	told := make(chan network.Path, 16)
-	defer a.Notify(func(id identity.PeerID) {
-		if id == key.PeerID() {
-			told <- a.Path(id).Path
-		}
-	})()
-	want := func(path network.Path) {
-		t.Helper()
-		ctx := deadline(t)
-		for {
-			select {
-			case got := <-told:
-				if got == path {
-					return
-				}
-			case <-ctx.Done():
-				t.Fatalf("never told of path %s", path)
+// One page may talk to many pages of one node, more than libp2p lets a peer
+// have connections.
+func TestOnePageTalksToManyPages(t *testing.T) {
+	through := loopback()
+	through.PageListen = []string{}
+	for name, cfg := range map[string]Config{"direct": loopback(), "through the node": through} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t, cfg)
+			one := newPage(t, newNode(t, cfg))
+			for range 80 {
+				p := newPage(t, n)
+				p.Handle(echo, echoHandler)
+				tell(one.endpoint, p.Local(), p.Addrs())
+				roundTrip(t, one, p.Local())
 			}
-		}
+		})
 	}
-	b, err := n.Page(t.Context(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want(network.PathLocal)
-	if err := b.Close(); err != nil {
-		t.Fatal(err)
-	}
-	want(network.PathNone)
 }
