@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -93,15 +92,11 @@ func (s *simulation) start(i int) {
 
 func TestSimulation(t *testing.T) {
 	seed := rand.Uint64()
-	length := 40 * time.Second
-	if os.Getenv("PARLEY_LONG") != "" {
-		length = time.Hour
-	}
-	t.Logf("seed %d, %v", seed, length)
-	synctest.Test(t, func(t *testing.T) { simulate(t, seed, length) })
+	t.Logf("seed %d, %v", seed, simLength)
+	synctest.Test(t, func(t *testing.T) { simulate(t, seed) })
 }
 
-func simulate(t *testing.T, seed uint64, length time.Duration) {
+func simulate(t *testing.T, seed uint64) {
 	s := &simulation{t: t, cluster: peertest.New(), nodes: make([]*simNode, simNodes+simRelays), where: make(map[identity.AgentID]int)}
 	s.cluster.SetDelay(simDelay)
 	for i := range simNodes + simRelays {
@@ -120,7 +115,7 @@ func simulate(t *testing.T, seed uint64, length time.Duration) {
 		agents = append(agents, testKey(t, 2000+i))
 		s.where[agents[i].Agent()] = i % simNodes
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), length)
+	ctx, cancel := context.WithTimeout(t.Context(), simLength)
 	defer cancel()
 	var wg sync.WaitGroup
 	for i, key := range agents {

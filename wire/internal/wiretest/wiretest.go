@@ -190,11 +190,11 @@ func Split(t testing.TB, stream []byte) [][]byte {
 }
 
 // Rounds is the number of random messages to try: few in short mode, a million
-// with PARLEY_LONG set.
+// with the build tag long or PARLEY_LONG set.
 func Rounds(t testing.TB, normal int) int {
 	n := normal
 	switch {
-	case os.Getenv("PARLEY_LONG") != "":
+	case long || os.Getenv("PARLEY_LONG") != "":
 		n = 1_000_000
 	case testing.Short():
 		n = normal / 10
