@@ -6,6 +6,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/protocol"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
 	"github.com/libp2p/go-libp2p/x/rate"
 )
 
@@ -85,6 +86,16 @@ func scaledLimits() *rcmgr.ScalingLimitConfig {
 		l.AddProtocolPeerLimit(p, rcmgr.BaseLimit{
 			Streams: 2 * circuitsPerPeer, StreamsInbound: circuitsPerPeer, StreamsOutbound: circuitsPerPeer, Memory: 64 << 20,
 		}, rcmgr.BaseLimitIncrease{})
+	}
+	// Each new connection asks who the other is, and a page may be connected to
+	// hundreds of others at once.
+	few, one := rcmgr.BaseLimit{Streams: 4096, StreamsInbound: 2048, StreamsOutbound: 2048, Memory: 32 << 20},
+		rcmgr.BaseLimit{Streams: 512, StreamsInbound: 256, StreamsOutbound: 256, Memory: 8 << 20}
+	l.AddServiceLimit(identify.ServiceName, few, rcmgr.BaseLimitIncrease{})
+	l.AddServicePeerLimit(identify.ServiceName, one, rcmgr.BaseLimitIncrease{})
+	for _, p := range []protocol.ID{identify.ID, identify.IDPush} {
+		l.AddProtocolLimit(p, few, rcmgr.BaseLimitIncrease{})
+		l.AddProtocolPeerLimit(p, one, rcmgr.BaseLimitIncrease{})
 	}
 	return &l
 }
