@@ -14,7 +14,7 @@ type Config struct {
 	MaxMessage    int           // bytes of one message; 8 MiB (limits.maxMessage)
 	SessionBuffer int           // bytes that wait for one page; 4 MiB
 	Outbox        int           // unsettled bytes of a page for one peer and protocol, told to v2 pages; 16 MiB (limits.outbox)
-	OutboxTotal   int           // unsettled bytes of a page in all; 32 MiB
+	OutboxTotal   int           // unsettled bytes of a page in all; twice Outbox
 	Requests      int           // unsettled requests and sends of a page at once; 1,024
 	RequestRate   int           // requests a second of a page, without sends; 20,000
 	Protocols     int           // protocols that a page listens to; 1,024
@@ -71,7 +71,7 @@ func (c Config) withDefaults() Config {
 	def(&c.MaxMessage, 8<<20)
 	def(&c.SessionBuffer, 4<<20)
 	def(&c.Outbox, 16<<20)
-	def(&c.OutboxTotal, 32<<20)
+	def(&c.OutboxTotal, 2*c.Outbox)
 	def(&c.Requests, 1024)
 	def(&c.RequestRate, 20_000)
 	def(&c.Protocols, 1024)

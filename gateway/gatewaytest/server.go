@@ -31,6 +31,7 @@ type options struct {
 	cfg      gateway.Config
 	access   access.Config
 	backend  *Backend
+	around   gateway.Backend
 	listener net.Listener
 }
 
@@ -42,6 +43,9 @@ func WithAccess(cfg access.Config) Option { return func(o *options) { o.access =
 
 // WithBackend sets the Backend.
 func WithBackend(b *Backend) Option { return func(o *options) { o.backend = b } }
+
+// Around gives the gateway a Backend that is put around the one of WithBackend.
+func Around(b gateway.Backend) Option { return func(o *options) { o.around = b } }
 
 // WithListener serves on l instead of a loopback port.
 func WithListener(l net.Listener) Option { return func(o *options) { o.listener = l } }
@@ -74,7 +78,10 @@ func Start(t testing.TB, opts ...Option) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Server{Backend: o.backend, Policy: policy, Gateway: gateway.New(o.backend, policy, o.cfg),
+	if o.around == nil {
+		o.around = o.backend
+	}
+	s := &Server{Backend: o.backend, Policy: policy, Gateway: gateway.New(o.around, policy, o.cfg),
 		URL:    "http://127.0.0.1:" + strconv.Itoa(o.access.Port),
 		Header: http.Header{"Authorization": {"Bearer " + o.access.Bearer}}}
 	if pipes, ok := o.listener.(*Pipes); ok {

@@ -1,0 +1,204 @@
+package gateway_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/parley-p2p/parley/gateway"
+	"github.com/parley-p2p/parley/gateway/access"
+	"github.com/parley-p2p/parley/gateway/gatewaytest"
+	v2 "github.com/parley-p2p/parley/gateway/v2"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
+)
+
+// faulty is a Backend whose peers have faults, and which keeps the pages.
+type faulty struct {
+	*gatewaytest.Backend
+	pages chan gateway.Page
+}
+
+func (b *faulty) Join(ctx context.Context, req gateway.JoinRequest, page gateway.Page) (gateway.Peer, error) {
+	p, err := b.Backend.Join(ctx, req, page)
+	if err != nil {
+		return nil, err
+	}
+	b.pages <- page
+	return &faultyPeer{p}, nil
+}
+
+type faultyPeer struct{ gateway.Peer }
+
+func (p *faultyPeer) Start(name network.Protocol) error {
+	if name == "panic" {
+		panic("a fault of the backend")
+	}
+	return p.Peer.Start(name)
+}
+
+func (p *faultyPeer) Publish(ctx context.Context, topic string, c network.Content) error {
+	switch topic {
+	case "panic":
+		panic("a fault of the backend")
+	case "never":
+		<-ctx.Done()
+		return ctx.Err()
+	case "odd":
+		return fmt.Errorf("secret detail of %w", context.Canceled)
+	}
+	return p.Peer.Publish(ctx, topic, c)
+}
+
+func startFaulty(t *testing.T, opts ...gatewaytest.Option) (*gatewaytest.Server, *faulty) {
+	t.Helper()
+	b := &faulty{Backend: gatewaytest.NewBackend(), pages: make(chan gateway.Page, 100)}
+	return gatewaytest.Start(t, append(opts, gatewaytest.WithBackend(b.Backend), gatewaytest.Around(b))...), b
+}
+
+func TestPanic_EndsOneSessionAlone(t *testing.T) {
+	s, _ := startFaulty(t)
+	other := gatewaytest.Join2(t, s, v2.HelloFrame{})
+	p, old := gatewaytest.Join2(t, s, v2.HelloFrame{}), gatewaytest.Join1(t, s)
+	p.Request("start", map[string]any{"protocol": "panic"})
+	if code, reason := p.Closed(); code != 1011 || reason != "internal error" {
+		t.Errorf("v2 closed with %d %q", code, reason)
+	}
+	old.Request("start", `{"protocol":"panic"}`)
+	if code, _ := old.Closed(); code != 1011 {
+		t.Errorf("v1 closed with %d", code)
+	}
+	if code, text := other.Fail("publish", map[string]any{"topic": "panic", "data": 1}); code != identity.CodeInternal || text != "internal error" {
+		t.Errorf("a publication that panics: %s %q", code, text)
+	}
+	if code, text := other.Fail("publish", map[string]any{"topic": "odd", "data": 1}); code != identity.CodeInternal || text != "internal error" {
+		t.Errorf("a fault without a code: %s %q", code, text)
+	}
+	other.Call("status", map[string]any{})
+	waitFor(t, "the others to end", func() bool { return s.Gateway.Sessions() == 1 })
+}
+
+// TestPublish_WaitsWithoutHoldingUpOthers has a topic that takes nothing.
+func TestPublish_WaitsWithoutHoldingUpOthers(t *testing.T) {
+	s, _ := startFaulty(t)
+	p, old := gatewaytest.Join2(t, s, v2.HelloFrame{}), gatewaytest.Join1(t, s)
+	stuck := p.Request("publish", map[string]any{"topic": "never", "data": 1})
+	behind := p.Request("publish", map[string]any{"topic": "never", "data": 2})
+	p.Call("publish", map[string]any{"topic": "other", "data": 1})
+	p.Call("subscribe", map[string]any{"topic": "never"})
+	for _, id := range []uint64{stuck, behind} {
+		p.Write(v2.AppendCount(nil, v2.KindCancel, id))
+		if e := p.Want(v2.KindError); e[0] != id || e[1] != "cancelled" {
+			t.Errorf("error %v", e)
+		}
+	}
+	old.Request("publish", `{"topic":"never","data":1}`)
+	old.Call("publish", `{"topic":"other","data":1}`)
+	// What waits when the page leaves must not hold up its end.
+	p.Request("publish", map[string]any{"topic": "never", "data": 3})
+	_ = p.WS.Close(websocket.StatusNormalClosure, "")
+	_ = old.WS.Close(websocket.StatusNormalClosure, "")
+	waitFor(t, "both to end", func() bool { return s.Gateway.Sessions() == 0 })
+}
+
+// TestPresence_FloodDoesNotGrowWithoutACap tells a page that isn't there of ever
+// more members: changes of membership are never dropped, so the session goes.
+func TestPresence_FloodDoesNotGrowWithoutACap(t *testing.T) {
+	for _, connected := range []bool{false, true} {
+		t.Run(fmt.Sprint("connected ", connected), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, b := startFaulty(t, gatewaytest.WithListener(gatewaytest.NewPipes()),
+					gatewaytest.WithConfig(gateway.Config{SessionBuffer: 64 << 10, MaxMessage: 64 << 10}))
+				p := gatewaytest.Join2(t, s, v2.HelloFrame{})
+				page := <-b.pages
+				p.Call("subscribe", map[string]any{"topic": "room"})
+				if !connected {
+					cut(p.WS)
+					synctest.Wait()
+				}
+				for i := range 10_000 {
+					page.Presence("room", network.Member{Peer: identity.PeerID(fmt.Sprint("member ", i))}, true)
+				}
+				synctest.Wait()
+				if s.Gateway.Stats().Flooded == 0 {
+					t.Error("nothing was noticed")
+				}
+				if connected {
+					time.Sleep(31 * time.Second) // its grace
+				}
+				if n := s.Gateway.Sessions(); n != 0 {
+					t.Errorf("%d sessions are left", n)
+				}
+			})
+		})
+	}
+}
+
+func TestHello_WhatIsRefused(t *testing.T) {
+	s := gatewaytest.Start(t)
+	hello := v2.AppendHello(nil, v2.HelloFrame{Version: 2})
+	for name, first := range map[string][]byte{
+		"nothing":       {},
+		"not CBOR":      {0xff},
+		"another frame": v2.AppendCount(nil, v2.KindPing, 1),
+		"two frames":    append(append([]byte{}, hello...), hello...),
+		"no map":        {0x82, 0x00, 0x02},
+		"a key twice":   {0x82, 0x00, 0xa2, 0x61, 'v', 2, 0x61, 'v', 2},
+		"v as text":     {0x82, 0x00, 0xa1, 0x61, 'v', 0x61, '2'},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := gatewaytest.Open2(t, s)
+			p.Write(first)
+			if code, reason := p.Closed(); code != 1002 || reason == "" {
+				t.Errorf("closed with %d %q, want 1002", code, reason)
+			}
+		})
+	}
+	t.Run("a session of 15 bytes", func(t *testing.T) {
+		p := gatewaytest.Open2(t, s)
+		p.Write(v2.AppendHello(nil, v2.HelloFrame{Version: 2, Session: make([]byte, 15)}))
+		if bye := p.Want(v2.KindBye); bye[0] != "malformed" {
+			t.Errorf("bye %v", bye)
+		}
+		if code, _ := p.Closed(); code != 1008 {
+			t.Errorf("closed with %d", code)
+		}
+	})
+	if n := s.Backend.Joins(); n != 0 {
+		t.Errorf("%d peers were made", n)
+	}
+}
+
+func TestSockets_AreLimitedBeforeTheUpgrade(t *testing.T) {
+	const sessions, spare = 1, 256
+	s := gatewaytest.Start(t, gatewaytest.WithConfig(gateway.Config{Sessions: sessions}))
+	for range sessions + spare {
+		dialRaw(t, s, "Sec-WebSocket-Protocol", v2.Subprotocol) // says nothing
+	}
+	_, resp, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(s.URL, "http")+"/ws", &websocket.DialOptions{HTTPHeader: s.Header})
+	if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%v, %v; want 503 with Retry-After", resp, err)
+	}
+}
+
+// TestCookie_LetsThePageIn goes a browser's way: the launch link, its cookie, and
+// an upgrade with the page's origin.
+func TestCookie_LetsThePageIn(t *testing.T) {
+	s := gatewaytest.Start(t, gatewaytest.WithAccess(access.Config{}))
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	defer client.CloseIdleConnections()
+	resp, err := client.Get(s.Policy.LaunchURL(s.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	s.Header = http.Header{"Origin": {s.URL}, "Cookie": {resp.Cookies()[0].String()}}
+	gatewaytest.Join1(t, s)
+	gatewaytest.Join2(t, s, v2.HelloFrame{})
+}
