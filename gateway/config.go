@@ -18,7 +18,7 @@ type Config struct {
 	Requests      int           // unsettled requests and sends of a page at once; 1,024
 	RequestRate   int           // requests a second of a page, without sends; 20,000
 	Protocols     int           // protocols that a page listens to; 1,024
-	Topics        int           // topics that a page is in; 1,024
+	Topics        int           // topics that a page is in; 1,000
 	Sessions      int           // sessions in all; 10,000 (limits.sessions)
 	PerOrigin     int           // sessions of one origin other than the node's own; 64 (limits.sessionsPerOrigin)
 	Grace         time.Duration // how long a v2 session lives without a socket; 30 s
@@ -75,7 +75,7 @@ func (c Config) withDefaults() Config {
 	def(&c.Requests, 1024)
 	def(&c.RequestRate, 20_000)
 	def(&c.Protocols, 1024)
-	def(&c.Topics, 1024)
+	def(&c.Topics, 1000)
 	def(&c.Sessions, 10_000)
 	def(&c.PerOrigin, 64)
 	if c.Grace <= 0 {

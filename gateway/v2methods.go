@@ -97,7 +97,7 @@ func (s *v2Session) stopRequest(id int64, q v2.Request) error {
 
 func (s *v2Session) subscribeRequest(id int64, q v2.Request) error {
 	if len(q.State) > maxState {
-		return tooLarge(len(q.State), maxState)
+		return identity.Errorf(identity.CodeTooLarge, "state has %d bytes, limit %d", len(q.State), maxState)
 	}
 	members, opened, err := s.subscribe(q.Topic, bytes.Clone(q.State))
 	if err == nil {
@@ -107,8 +107,8 @@ func (s *v2Session) subscribeRequest(id int64, q v2.Request) error {
 	return err
 }
 
-// maxState bounds a presence state.
-const maxState = 8 << 10
+// maxState bounds a presence state; it is what fits into a presence record.
+const maxState = 1 << 10
 
 func (s *v2Session) unsubscribeRequest(id int64, q v2.Request) error {
 	err := s.unsubscribe(q.Topic)

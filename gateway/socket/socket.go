@@ -8,6 +8,13 @@
 //	s.Close(code, reason)              any
 //
 // Policy is not checked here: Accept comes after access.Policy.
+//
+// The library keeps RFC 6455 but for three things. A length longer than it need
+// be is taken (§5.2). The reason of a close frame isn't checked for UTF-8, and
+// goes back as it came (§5.5.1). And a connection that ends between two reads of
+// a message's payload looks to it like the end of the message, which corked
+// prevents. Text is not checked for UTF-8 either: the session does that, when the
+// message is whole.
 package socket
 
 import (
