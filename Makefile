@@ -57,6 +57,7 @@ long: ## the slow ones too: load, endurance, simulations
 .PHONY: bench
 bench: ## measure beside the floor and write docs/benchmarks.md (ARGS="latency rate topic pages start")
 	cd bench && go run . $(ARGS)
+	@if [ -z "$(ARGS)" ]; then cd bench && go run ./channel; fi
 
 .PHONY: microbench
 microbench: ## the benchmarks of single packages
