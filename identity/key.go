@@ -1,11 +1,13 @@
 package identity
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"log/slog"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -75,6 +77,10 @@ func newKey(priv crypto.PrivKey) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("read raw key: %w", err)
 	}
+	if len(raw) != ed25519.PrivateKeySize || !bytes.Equal(raw, ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])) {
+		// Signing with another's public half would give the private one away.
+		return Key{}, &Error{Code: CodeMalformed, Text: "failed to unmarshal peer key: its halves don't belong together"}
+	}
 	id, err := peer.IDFromPrivateKey(priv)
 	if err != nil {
 		return Key{}, fmt.Errorf("derive peer id: %w", err)
@@ -82,9 +88,12 @@ func newKey(priv crypto.PrivKey) (Key, error) {
 	return Key{priv: priv, raw: ed25519.PrivateKey(raw), id: id}, nil
 }
 
-// String gives the base64 text that ParseKey reads. It is the secret itself:
-// never log it.
+// String gives the base64 text that ParseKey reads, "" for the zero Key. It is
+// the secret itself: never log it.
 func (k Key) String() string {
+	if k.IsZero() {
+		return ""
+	}
 	raw, err := crypto.MarshalPrivateKey(k.priv)
 	if err != nil {
 		return ""
@@ -94,6 +103,10 @@ func (k Key) String() string {
 
 // LogValue keeps the secret out of logs: a logged Key shows its peer id.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.id.String()) }
+
+// Format keeps the secret out of what fmt prints: with every verb a Key shows its
+// peer id.
+func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.id.String()) }
 
 // PeerID is the key's name on the network.
 func (k Key) PeerID() PeerID { return k.id }

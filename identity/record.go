@@ -11,6 +11,7 @@ const (
 	MaxRecordKind = 64       // bytes
 	MaxRecordBody = 16 << 10 // bytes
 	maxRecord     = MaxRecordBody + MaxRecordKind + 256
+	maxExpiry     = 1 << 53 // milliseconds; what JavaScript counts exactly
 	recordVersion = 1
 	recordDomain  = "parley/record/1"
 )
@@ -33,6 +34,9 @@ func SignRecord(key Key, r Record) ([]byte, error) {
 	}
 	if len(r.Body) > MaxRecordBody {
 		return nil, Errorf(CodeTooLarge, "record body has %d bytes, limit %d", len(r.Body), MaxRecordBody)
+	}
+	if r.Expires.UnixMilli() > maxExpiry {
+		return nil, Errorf(CodeMalformed, "record expires too late")
 	}
 	r.Signer = key.Agent()
 	raw := appendRecord(nil, r)
@@ -95,7 +99,7 @@ func parseRecord(raw []byte) (Record, bool) {
 	r.Seq = p.uvarint()
 	ms := p.uvarint()
 	r.Body = append([]byte{}, p.prefixed(MaxRecordBody)...)
-	if !p.ok || len(p.rest) != 0 || r.Kind == "" || ms > 1<<53 {
+	if !p.ok || len(p.rest) != 0 || r.Kind == "" || ms > maxExpiry {
 		return Record{}, false
 	}
 	r.Expires = time.UnixMilli(int64(ms))
