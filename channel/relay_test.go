@@ -218,8 +218,8 @@ func TestAbuse38_ByteCap(t *testing.T) {
 			err = ch.Err()
 		}
 		wantErr(t, err, ErrLimit)
-		if n > 200<<10 {
-			t.Errorf("%d bytes went through", n)
+		if n >= 512<<10 { // the quota, and what the relay may hold
+			t.Errorf("%d bytes were taken", n)
 		}
 		synctest.Wait()
 		wantErr(t, far.Err(), ErrLimit)
