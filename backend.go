@@ -22,7 +22,8 @@ import (
 //
 // It ends with the last session that holds it.
 type backend struct {
-	node *Node
+	node  *Node
+	rooms *rendezvous
 
 	mu     sync.Mutex
 	peers  map[identity.PeerID]*pagePeer
@@ -48,7 +49,7 @@ type pagePeer struct {
 }
 
 func newBackend(n *Node) *backend {
-	return &backend{node: n, peers: make(map[identity.PeerID]*pagePeer), ending: make(map[identity.PeerID]chan struct{}),
+	return &backend{node: n, rooms: newRendezvous(n.meetInDHT), peers: make(map[identity.PeerID]*pagePeer), ending: make(map[identity.PeerID]chan struct{}),
 		own: make(map[*Peer]struct{})}
 }
 

@@ -22,10 +22,13 @@ type holder struct {
 	unwatch func() // stops path news
 
 	leave sync.Once
+
+	mu    sync.Mutex
+	rooms map[string]struct{} // topics it is in; nil once it has left
 }
 
 func newHolder(b *backend, pp *pagePeer, page gateway.Page) *holder {
-	h := &holder{backend: b, pp: pp,
+	h := &holder{backend: b, pp: pp, rooms: make(map[string]struct{}),
 		member: pp.talk.Join(page),
 		topics: b.node.topics.Join(pp.key, page)}
 	paths := pathWatch{node: b.node.host.Local(), page: pp.page, tell: page.PathChanged, last: make(map[identity.PeerID]network.Path)}
@@ -47,11 +50,44 @@ func (h *holder) Send(out network.Outgoing) (cancel func(), err error) { return 
 
 // Subscribe implements gateway.Peer.
 func (h *holder) Subscribe(ctx context.Context, topic string, state []byte) ([]network.Member, error) {
-	return h.topics.Subscribe(ctx, topic, state)
+	members, err := h.topics.Subscribe(ctx, topic, state)
+	if err == nil {
+		h.attend(topic)
+	}
+	return members, err
 }
 
 // Unsubscribe implements gateway.Peer.
-func (h *holder) Unsubscribe(topic string) error { return h.topics.Unsubscribe(topic) }
+func (h *holder) Unsubscribe(topic string) error {
+	h.mu.Lock()
+	_, in := h.rooms[topic]
+	delete(h.rooms, topic)
+	h.mu.Unlock()
+	if in {
+		h.backend.rooms.exit(topic)
+	}
+	return h.topics.Unsubscribe(topic)
+}
+
+func (h *holder) attend(topic string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, in := h.rooms[topic]; in || h.rooms == nil {
+		return
+	}
+	h.rooms[topic] = struct{}{}
+	h.backend.rooms.enter(topic)
+}
+
+// exitAll leaves every topic, for good.
+func (h *holder) exitAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for topic := range h.rooms {
+		h.backend.rooms.exit(topic)
+	}
+	h.rooms = nil
+}
 
 // Publish implements gateway.Peer.
 func (h *holder) Publish(ctx context.Context, topic string, c network.Content) error {
@@ -88,6 +124,7 @@ func (h *holder) Path(id identity.PeerID) gateway.PathInfo {
 func (h *holder) Leave() {
 	h.leave.Do(func() {
 		h.unwatch()
+		h.exitAll()
 		h.topics.Leave()
 		h.member.Leave()
 		h.backend.release(h.pp)

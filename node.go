@@ -33,6 +33,7 @@ type Node struct {
 	host    *host.Node
 	found   *discover.Discovery
 	peers   *peer.Node
+	router  *topic.Router
 	topics  *topic.Node
 	backend *backend
 	gateway *gateway.Gateway
@@ -114,11 +115,11 @@ func (n *Node) makeTalk() error {
 	n.peers = peer.New(n.cfg.peerConfig())
 	ctx, cancel := context.WithCancel(context.Background())
 	n.stopTopics = cancel
-	router, err := topic.NewRouter(ctx, n.host.Libp2p())
-	if err != nil {
+	var err error
+	if n.router, err = topic.NewRouter(ctx, n.host.Libp2p()); err != nil {
 		return err
 	}
-	n.topics = topic.New(router, n.host, n.cfg.topicConfig(n))
+	n.topics = topic.New(n.router, n.host, n.cfg.topicConfig(n))
 	return nil
 }
 

@@ -55,6 +55,11 @@ func measurePages(ctx context.Context, env *environment) ([]table, error) {
 	for _, p := range pages {
 		p.Close()
 	}
+	select { // the node gives memory back when its pages have been away for some seconds
+	case <-time.After(8 * time.Second):
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	after, err := settled(ctx, n)
 	if err != nil {
 		return nil, err
