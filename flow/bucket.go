@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"math"
 	"sync"
 	"time"
 )
@@ -35,7 +36,8 @@ func (b *Bucket) Allow(n float64, now time.Time) (ok bool, retry time.Duration) 
 	if n > b.burst || b.rate <= 0 {
 		return false, 0
 	}
-	return false, time.Duration((n - b.tokens) / b.rate * float64(time.Second))
+	wait := math.Ceil((n - b.tokens) / b.rate * float64(time.Second))
+	return false, time.Duration(max(wait, 1)) // never 0, which says something else
 }
 
 func (b *Bucket) fill(now time.Time) {

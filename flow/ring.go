@@ -70,10 +70,23 @@ func (r *ring[T]) dropOldest() (e entry[T], ok bool) {
 
 const keepSlots = 64
 
+// grow makes room for another entry and leaves out the dropped ones: however many
+// are dropped while nobody pops, the buffer stays within twice what is live.
 func (r *ring[T]) grow() {
-	bigger := make([]entry[T], max(8, 2*len(r.buf)))
+	bigger := make([]entry[T], max(8, 2*r.live))
+	droppable := make([]uint64, 0, len(r.droppable))
+	next := r.tail // new positions, for positions never repeat
 	for pos := r.head; pos < r.tail; pos++ {
-		bigger[pos%uint64(len(bigger))] = *r.at(pos)
+		e := *r.at(pos)
+		if e.dead {
+			continue
+		}
+		bigger[next%uint64(len(bigger))] = e
+		if e.droppable {
+			droppable = append(droppable, next)
+		}
+		next++
 	}
-	r.buf = bigger
+	r.buf, r.droppable = bigger, droppable
+	r.head, r.tail = r.tail, next
 }
