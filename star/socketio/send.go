@@ -25,14 +25,16 @@ type Msg struct {
 	// message was sent or dropped, also when Send fails.
 	Bufs [2]*ws.Buf
 
-	// Receipt, if not nil, is told when the message has left or was dropped.
+	// Receipt, if not nil, is told when the message has left or was dropped, with
+	// Note, which is the sender's.
 	Receipt Receipt
+	Note    int
 }
 
 // Receipt is told what became of a message. Sent is called once a message, from
-// the writer, and must not block. size is the message's Size.
+// the writer or from within Send, and must not block. size is the message's Size.
 type Receipt interface {
-	Sent(size int, left bool)
+	Sent(size, note int, left bool)
 }
 
 // Size is what the message weighs while it waits, in bytes.
@@ -111,7 +113,7 @@ func (s *Socket) settle(it *item, left bool) {
 		b.Free()
 	}
 	if it.Receipt != nil {
-		it.Receipt.Sent(it.size, left)
+		it.Receipt.Sent(it.size, it.Note, left)
 	}
 	*it = item{}
 	s.core.items.Put(it)

@@ -1,0 +1,357 @@
+package proxy
+
+import (
+	"encoding/json"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/parley-p2p/parley/flow"
+	"github.com/parley-p2p/parley/star/socketio"
+	"github.com/parley-p2p/parley/star/socketio/wire"
+	"github.com/parley-p2p/parley/star/socketio/ws"
+)
+
+// Side is one socket's part in all its dials. Its methods are called in the
+// socket's receive path.
+type Side struct {
+	// Static after construction.
+	eng     *Engine
+	sock    *socketio.Socket
+	ext     bool
+	strings bool // told of vanished peers by a string, too
+	budget  *budget
+
+	// Pace, if not nil, is called with the length of each chunk before it is
+	// taken, and may wait: a rate limit. It is set before the first event.
+	Pace func(n int)
+
+	// Guarded by mu.
+	mu       sync.Mutex
+	asDialer map[string]*Dial
+	asCallee map[string]*Dial
+	gone     bool
+	fresh    int // makes ids that are new to this socket
+
+	unanswered atomic.Int64 // dials of this socket
+}
+
+// NewSide makes the side of a socket. ext says that it speaks the extensions of
+// star.md §8; resetStrings that it is told of a vanished peer by a string anyway.
+func (e *Engine) NewSide(sock *socketio.Socket, ext, resetStrings bool) *Side {
+	return &Side{eng: e, sock: sock, ext: ext, strings: ext || resetStrings, budget: newBudget(e.limits.Socket)}
+}
+
+// Counts says how many dials the socket has, as dialer and as callee.
+func (s *Side) Counts() (asDialer, asCallee int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.asDialer), len(s.asCallee)
+}
+
+// Dial starts a dial from s to callee. Its outcome, at once or later, goes to
+// req.Answer; it must not be called with locks that Answer takes.
+func (e *Engine) Dial(s, callee *Side, req Request) {
+	if !ValidID(req.ID) {
+		req.Answer(DialIDBad)
+		return
+	}
+	s.mu.Lock()
+	switch _, used := s.asDialer[req.ID]; {
+	case used:
+		s.mu.Unlock()
+		req.Answer(DialIDInUse)
+		return
+	case len(s.asDialer) >= e.limits.DialsOfDialer || int(s.unanswered.Load()) >= e.limits.Unanswered:
+		s.mu.Unlock()
+		req.Answer(DialTooMany)
+		return
+	}
+	s.unanswered.Add(1)
+	s.mu.Unlock()
+	tell := req.Answer
+	req.Answer = func(reason string) {
+		s.unanswered.Add(-1)
+		tell(reason)
+	}
+	d, reason := e.enter(s, callee, req)
+	if d == nil {
+		req.Answer(reason)
+		return
+	}
+	d.start()
+}
+
+// enter puts a new dial into all tables, or says why not.
+func (e *Engine) enter(s, callee *Side, req Request) (*Dial, string) {
+	callee.mu.Lock()
+	if callee.gone {
+		callee.mu.Unlock()
+		return nil, PeerDisconnected.Text
+	}
+	if len(callee.asCallee) >= e.limits.DialsOfCallee {
+		callee.mu.Unlock()
+		return nil, DialTooMany
+	}
+	d := newDial(e, s, callee, callee.freshID(req.ID), req)
+	put(&callee.asCallee, d.calleeID, d)
+	callee.mu.Unlock()
+
+	s.mu.Lock()
+	gone := s.gone
+	put(&s.asDialer, d.id, d)
+	s.mu.Unlock()
+	switch {
+	case gone: // its end has looked at the table before
+		s.forget(d, true)
+		callee.forget(d, false)
+		return nil, PeerDisconnected.Text
+	case !e.add(d):
+		s.forget(d, true)
+		callee.forget(d, false)
+		return nil, DialTooMany
+	}
+	return d, ""
+}
+
+func put(m *map[string]*Dial, id string, d *Dial) {
+	if *m == nil {
+		*m = make(map[string]*Dial)
+	}
+	(*m)[id] = d
+}
+
+// freshID gives the id that a callee knows a dial by: the dialer's, unless it is
+// in use here (S-11). The caller holds mu.
+func (s *Side) freshID(id string) string {
+	for own := id; ; own = id[:min(len(id), 100)] + "~" + strconv.Itoa(s.fresh) {
+		if _, used := s.asCallee[own]; !used {
+			return own
+		}
+		s.fresh++
+	}
+}
+
+// find gives the half of a stream in which s is the writer, or the reader.
+func (s *Side) find(id []byte, kind Kind, writer bool) *half {
+	s.mu.Lock()
+	table := s.asCallee
+	if writer == (kind == Dialer) {
+		table = s.asDialer
+	}
+	d := table[string(id)]
+	s.mu.Unlock()
+	if d == nil {
+		return nil
+	}
+	return &d.halves[kind]
+}
+
+// Chunk is offered every event with one attachment, raw; true means that it was
+// one of a stream.
+func (s *Side) Chunk(text, data []byte, buf **ws.Buf) bool {
+	id, kind, ok := route(text)
+	if !ok {
+		return false
+	}
+	s.chunk(id, kind, data, buf)
+	return true
+}
+
+func (s *Side) chunk(id []byte, kind Kind, data []byte, buf **ws.Buf) {
+	h := s.find(id, kind, true)
+	if h == nil {
+		s.eng.hooks.Dropped("chunk")
+		return
+	}
+	if s.Pace != nil {
+		s.Pace(len(data))
+	}
+	h.chunk(s.sock, data, buf)
+}
+
+// Event is given every other event; false means that it is not about a stream.
+func (s *Side) Event(e *socketio.Event) bool {
+	verb, id, kind, ok := splitName(e.Name)
+	if !ok {
+		return false
+	}
+	if verb == Queue {
+		s.queue(e, id, kind)
+		return true
+	}
+	h := s.find([]byte(id), kind, verb == Error)
+	if h == nil {
+		s.eng.hooks.Dropped("event")
+		return true
+	}
+	switch verb {
+	case Accept:
+		h.onAccept()
+	case Error:
+		h.onEnd(endArgument(e))
+	case Credit:
+		if s.ext {
+			h.onCredit(number(e))
+		}
+	case Stop:
+		if s.ext {
+			h.onStop(stopArgument(e))
+		}
+	}
+	return true
+}
+
+// queue takes a chunk that the fast way does not know: another form of JSON, a
+// string, an array of numbers.
+func (s *Side) queue(e *socketio.Event, id string, kind Kind) {
+	data, ok := e.Bytes(0)
+	if !ok && len(e.Args) > 0 {
+		data, ok = convert(e.Args[0])
+	}
+	if !ok {
+		s.eng.hooks.Dropped("chunk")
+		return
+	}
+	s.chunk([]byte(id), kind, append([]byte{4}, data...), nil)
+}
+
+// convert makes bytes of a string, or of an array of numbers from 0 to 255.
+func convert(arg []byte) ([]byte, bool) {
+	if text, ok := wire.String(arg); ok {
+		return []byte(text), true
+	}
+	if arg[0] != '[' {
+		return nil, false
+	}
+	var numbers []uint8Number
+	if err := json.Unmarshal(arg, &numbers); err != nil {
+		return nil, false
+	}
+	data := make([]byte, len(numbers))
+	for i, n := range numbers {
+		data[i] = byte(n)
+	}
+	return data, true
+}
+
+// uint8Number is a JSON number from 0 to 255.
+type uint8Number uint8
+
+// UnmarshalJSON refuses everything else.
+func (n *uint8Number) UnmarshalJSON(b []byte) error {
+	v, err := strconv.ParseUint(string(b), 10, 8)
+	*n = uint8Number(v)
+	return err
+}
+
+// maxEnd is how much of an end's argument is passed on.
+const maxEnd = 1 << 10
+
+// endArgument is what an error event ends its stream with: a value that is not
+// truthy, or too long, becomes a string.
+func endArgument(e *socketio.Event) string {
+	if len(e.Args) == 0 || !wire.Truthy(e.Args[0]) || len(e.Args[0]) > maxEnd || len(e.Data) > 0 {
+		return StreamFailed.quoted()
+	}
+	return string(e.Args[0])
+}
+
+func number(e *socketio.Event) int64 {
+	if len(e.Args) == 0 {
+		return 0
+	}
+	n, _ := strconv.ParseInt(string(e.Args[0]), 10, 64) // 0 is refused by who asks
+	return n
+}
+
+func stopArgument(e *socketio.Event) string {
+	if text, ok := e.Text(0); ok && len(text) <= maxRefusal {
+		return text
+	}
+	return ""
+}
+
+// Leave ends everything that touches the socket: it is gone.
+func (s *Side) Leave(reason Reason) {
+	s.mu.Lock()
+	s.gone = true
+	all := make([]*Dial, 0, len(s.asDialer)+len(s.asCallee))
+	for _, d := range s.asDialer {
+		all = append(all, d)
+	}
+	for _, d := range s.asCallee {
+		all = append(all, d)
+	}
+	s.mu.Unlock()
+	for _, d := range all {
+		d.end(reason, s)
+	}
+}
+
+// The Side as a party.
+
+func (s *Side) ask(d *Dial, answered func(socketio.Answer)) error {
+	id := s.sock.Expect(answered)
+	d.ack.Store(id + 1)
+	var b wire.Builder
+	text := b.Event(nil, id, "ss-incomming").Str(d.calleeID).Str(d.from).Done()
+	err := s.sock.Send(flow.Control, socketio.Msg{Text: text})
+	if err != nil || d.isOver() {
+		s.sock.Forget(id)
+	}
+	return err
+}
+
+func (s *Side) hush(d *Dial) {
+	if id := d.ack.Load(); id > 0 {
+		s.sock.Forget(id - 1)
+	}
+}
+
+// send sends a control event about a stream; a socket that ends needs none.
+func (s *Side) send(class flow.Class, h *half, dialer bool, verb, arg string) {
+	_ = s.sock.Send(class, socketio.Msg{Text: EventText(verb, h.d.idOf(dialer), h.kind, arg)})
+}
+
+func (s *Side) accept(h *half) { s.send(flow.Control, h, h.writerIsDialer(), Accept, "") }
+
+func (s *Side) deliver(_ *half, m socketio.Msg) { _ = s.sock.Send(flow.Bulk, m) } // on failure the receipt tells
+
+func (s *Side) finish(h *half, end string) { s.send(flow.Bulk, h, !h.writerIsDialer(), Error, end) }
+
+func (s *Side) grant(h *half, n int) {
+	s.send(flow.Control, h, h.writerIsDialer(), Credit, strconv.Itoa(n))
+}
+
+func (s *Side) stop(h *half, reason string) {
+	if s.ext {
+		s.send(flow.Control, h, h.writerIsDialer(), Stop, string(wire.AppendQuote(nil, reason)))
+	}
+}
+
+func (s *Side) room() *budget { return s.budget }
+
+func (s *Side) endsWith(reason Reason) string {
+	if reason.Vanish && !s.strings {
+		return cleanEnd
+	}
+	return reason.quoted()
+}
+
+func (s *Side) credits() bool { return s.ext }
+
+func (s *Side) forget(d *Dial, asDialer bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	table, id := &s.asCallee, d.calleeID
+	if asDialer {
+		table, id = &s.asDialer, d.id
+	}
+	if (*table)[id] == d {
+		delete(*table, id)
+	}
+	if len(*table) == 0 {
+		*table = nil // a burst must not keep its memory
+	}
+}
