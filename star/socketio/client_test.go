@@ -15,6 +15,7 @@ import (
 
 	"github.com/parley-p2p/parley/flow"
 	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/star/internal/startest"
 	"github.com/parley-p2p/parley/star/socketio"
 	"github.com/parley-p2p/parley/star/socketio/wire"
 	"github.com/parley-p2p/parley/star/socketio/ws"
@@ -246,7 +247,7 @@ func TestClientHeartbeat(t *testing.T) {
 // A client whose server falls silent ends after interval and time-out.
 func TestClientSeesSilentServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := newMemNet()
+		n := startest.NewNet()
 		mute := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			c, err := ws.Accept(w, r, 1000, &ws.Memory{})
 			if err != nil {
@@ -383,7 +384,7 @@ func TestDialRefusals(t *testing.T) {
 		for _, transport := range []socketio.Transport{socketio.WebSocket, socketio.Polling} {
 			t.Run(name+" on "+string(transport), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					n := newMemNet()
+					n := startest.NewNet()
 					hs := &http.Server{Handler: c.h}
 					go hs.Serve(n)
 					tr := &http.Transport{DialContext: n.Dial}

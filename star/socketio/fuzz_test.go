@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-p2p/parley/star/internal/startest"
 	"github.com/parley-p2p/parley/star/socketio"
 	"github.com/parley-p2p/parley/star/socketio/ws"
 )
@@ -84,7 +85,7 @@ var fuzzURL = &url.URL{Scheme: "http", Host: "x"}
 func FuzzServer(f *testing.F) {
 	f.Add([]byte("42[\"x\"]\n431[1]\n3\n451-[\"a\",{\"_placeholder\":true,\"num\":0}]\n\x04b\n41"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		n := newMemNet()
+		n := startest.NewNet()
 		var running sync.WaitGroup
 		hs := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if c, err := ws.Accept(w, r, 1000, &ws.Memory{}); err == nil {

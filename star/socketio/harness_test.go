@@ -3,7 +3,6 @@ package socketio_test
 import (
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/parley-p2p/parley/flow"
+	"github.com/parley-p2p/parley/star/internal/startest"
 	"github.com/parley-p2p/parley/star/socketio"
 	"github.com/parley-p2p/parley/star/socketio/wire"
 	"github.com/parley-p2p/parley/star/socketio/ws"
@@ -21,43 +21,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// memNet is a network of pipes, so that a bubble of synctest has all of it.
-type memNet struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newMemNet() *memNet { return &memNet{conns: make(chan net.Conn), done: make(chan struct{})} }
-
-func (n *memNet) Accept() (net.Conn, error) {
-	select {
-	case c := <-n.conns:
-		return c, nil
-	case <-n.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (n *memNet) Close() error   { n.once.Do(func() { close(n.done) }); return nil }
-func (n *memNet) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9} }
-
-func (n *memNet) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	a, b := net.Pipe()
-	select {
-	case n.conns <- b:
-		return a, nil
-	case <-n.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
 // world is a server and ways to reach it.
 type world struct {
 	t      testing.TB
-	net    *memNet
+	net    *startest.Net
 	srv    *socketio.Server
 	client *http.Client
 	base   *url.URL
@@ -65,7 +32,7 @@ type world struct {
 }
 
 func newWorld(t testing.TB, opts socketio.Options) *world {
-	w := &world{t: t, net: newMemNet(), srv: socketio.NewServer(opts)}
+	w := &world{t: t, net: startest.NewNet(), srv: socketio.NewServer(opts)}
 	tr := &http.Transport{DialContext: w.net.Dial}
 	w.client, w.base = &http.Client{Transport: tr}, &url.URL{Scheme: "http", Host: "star.test"}
 	hs := &http.Server{Handler: w.srv}

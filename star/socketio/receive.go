@@ -154,6 +154,9 @@ func (s *Socket) receiveText(text []byte, buf *ws.Buf) error {
 }
 
 func (s *Socket) seen() {
+	if watch := s.watch.Load(); watch != nil && s.watch.CompareAndSwap(watch, nil) {
+		close(*watch)
+	}
 	if s.client {
 		s.lastSeen.Store(s.core.now().UnixNano())
 		return

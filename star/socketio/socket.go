@@ -23,8 +23,7 @@ const (
 )
 
 // Handler is told what happens on sockets. The calls for one socket never
-// overlap, except that Disconnected may follow while Binary or Event still
-// returns because the socket's context ended.
+// overlap; one that waits must return when the socket's context ends.
 type Handler interface {
 	// Event is given each event. While it has not returned, nothing more is read
 	// from the socket. An error closes the socket as a protocol error (1002).
@@ -84,15 +83,16 @@ type Socket struct {
 	leftOnce bool       // Disconnected was called
 
 	// For everyone.
-	noBinary atomic.Bool  // b64=1: attachments go as base64
-	writing  atomic.Bool  // a writer is running
-	lastSeen atomic.Int64 // coarse time of the last packet
-	progress atomic.Int64 // coarse time of the last byte taken, or since when some wait
-	held     atomic.Int64 // since when the Handler holds the reader back; 0: it does not
-	noopAt   atomic.Int64 // when a held socket last got a noop
-	waiting  atomic.Int64 // messages that wait to be sent
-	control  atomic.Int64 // bytes of those of class Control
-	goodAt   atomic.Int64 // when goodbye came; 0: not yet
+	noBinary atomic.Bool                   // b64=1: attachments go as base64
+	writing  atomic.Bool                   // a writer is running
+	lastSeen atomic.Int64                  // coarse time of the last packet
+	progress atomic.Int64                  // coarse time of the last byte taken, or since when some wait
+	held     atomic.Int64                  // since when the Handler holds the reader back; 0: it does not
+	noopAt   atomic.Int64                  // when a held socket last got a noop
+	waiting  atomic.Int64                  // messages that wait to be sent
+	control  atomic.Int64                  // bytes of those of class Control
+	goodAt   atomic.Int64                  // when goodbye came; 0: not yet
+	watch    atomic.Pointer[chan struct{}] // closed at the next packet; nil: nobody asks
 	relieved chan struct{}
 	writers  sync.WaitGroup
 }
@@ -212,6 +212,39 @@ func (s *Socket) Held() time.Time {
 		return time.Unix(0, t)
 	}
 	return time.Time{}
+}
+
+// Alive asks the other side for a sign of life and reports whether one came within
+// wait: any packet counts.
+func (s *Socket) Alive(ctx context.Context, wait time.Duration) bool {
+	ch := make(chan struct{})
+	watch := &ch
+	if !s.watch.CompareAndSwap(nil, watch) {
+		if watch = s.watch.Load(); watch == nil {
+			return true // one has come just now
+		}
+	}
+	s.nudge()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-*watch:
+		return true
+	case <-timer.C:
+	case <-s.done:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// nudge makes the other side say something: a ping of the WebSocket, or the answer
+// to a waiting poll, which another follows.
+func (s *Socket) nudge() {
+	if s.Transport() == WebSocket {
+		_ = s.push(&item{op: ws.Ping, size: 2, class: flow.Control}) // one that ends is not alive
+		return
+	}
+	s.packetText([]byte{byte(wire.Noop)})
 }
 
 // now is the exact time; the coarse one is in clock.

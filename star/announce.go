@@ -1,0 +1,474 @@
+package star
+
+import (
+	"context"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/parley-p2p/parley/flow"
+	"github.com/parley-p2p/parley/star/socketio"
+	"github.com/parley-p2p/parley/star/socketio/wire"
+)
+
+// Announcements (star.md §6.3, S-5): work is O(changes).
+//
+//  1. a join or leave is one entry of the roster's log, encoded once
+//  2. a pass gives each receiver what the log has since its own place in it, in one
+//     message; the same message for all who stand at the same place
+//  3. few members: the pass runs within the join; many: every 50 ms
+//  4. for those without extensions each member is announced again an interval
+//     later; among many, each receiver gets a batch of the round instead
+const (
+	passInterval = 50 * time.Millisecond
+	fewMembers   = 65  // up to here everything is as with the reference
+	passStep     = 128 // receivers visited without giving up the lock
+	sampleSize   = 16
+	fullQueue    = 32 << 10 // bytes of control messages: the receiver hears later
+)
+
+// hearing is how far a session has heard. Guarded by roster.mu.
+type hearing struct {
+	place   uint64 // in the log
+	second  int64  // for the budget of new members
+	heard   int    // in this second
+	due     time.Time
+	round   int       // place in roster.order, of the next batch
+	sample  []*notice // whom it hears of, with AnnounceSample
+	started bool
+}
+
+// batch is a message for everybody who stands at one place.
+type batch struct {
+	from, to uint64
+	most     int
+	msg      socketio.Msg
+	count    int
+}
+
+// announcer tells members of each other.
+type announcer struct {
+	// Static after construction.
+	r       *roster
+	mode    Announce
+	refresh time.Duration
+	limits  *Limits
+	boot    string // begins versions: a server that started anew has another log
+	count   func(kind string, n int)
+}
+
+// run makes a pass every 50 ms until ctx ends.
+func (a *announcer) run(ctx context.Context) error {
+	ticker := time.NewTicker(passInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case now := <-ticker.C:
+			if a.mode != AnnounceOff {
+				a.again(now)
+				a.pass(now)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// changed is called after a join or leave and before its answer. Among few members
+// the others are told at once.
+func (a *announcer) changed(now time.Time) {
+	if members, receivers := a.r.size(); a.mode != AnnounceOff && members <= fewMembers && receivers <= fewMembers {
+		a.pass(now)
+	}
+}
+
+// start makes a session hear from now on: of what comes after its own first join,
+// or, where it comes back with a version, after that.
+func (a *announcer) start(s *session, m *member, since string) {
+	a.r.mu.Lock()
+	defer a.r.mu.Unlock()
+	if s.hear.started {
+		return
+	}
+	s.hear = hearing{started: true, place: m.logged + 1, due: m.since.Add(a.refresh)}
+	if v, ok := a.version(since); ok && s.ext {
+		s.hear.place = v
+	}
+	if n := len(a.r.order); n > 0 {
+		s.hear.round = rand.IntN(n)
+	}
+}
+
+// version reads a version that this server gave out and still has; the caller
+// holds roster.mu.
+func (a *announcer) version(text string) (uint64, bool) {
+	if len(text) <= len(a.boot) || text[:len(a.boot)] != a.boot {
+		return 0, false
+	}
+	v, err := strconv.ParseUint(text[len(a.boot):], 36, 64)
+	return v, err == nil && v <= a.r.version && a.r.version-v <= uint64(len(a.r.log))
+}
+
+func (a *announcer) format(v uint64) string { return a.boot + strconv.FormatUint(v, 36) }
+
+// pass tells every receiver what is new. The lock is given up now and then; who is
+// missed meanwhile is told in the next pass.
+func (a *announcer) pass(now time.Time) {
+	few := false
+	for from := 0; ; from += passStep {
+		a.r.mu.Lock()
+		if from == 0 {
+			few = len(a.r.order) <= fewMembers
+		}
+		var last batch
+		to := min(from+passStep, len(a.r.receivers))
+		for _, s := range a.r.receivers[min(from, to):to] {
+			a.tell(s, now, &last)
+			if !few && a.mode == AnnounceAll && !s.ext && !now.Before(s.hear.due) {
+				a.postpone(s, now)
+				a.nextBatch(s)
+			}
+			if a.mode == AnnounceSample && !now.Before(s.hear.due) {
+				a.postpone(s, now)
+				a.resample(s)
+			}
+		}
+		more := to < len(a.r.receivers)
+		a.r.mu.Unlock()
+		if !more {
+			return
+		}
+	}
+}
+
+// postpone sets when a receiver's refresh is due again: an interval later, or at
+// some time within it where this one was late.
+func (a *announcer) postpone(s *session, now time.Time) {
+	if s.hear.due = s.hear.due.Add(a.refresh); now.After(s.hear.due) {
+		s.hear.due = now.Add(time.Duration(rand.Int64N(int64(a.refresh)) + 1))
+	}
+}
+
+// tell gives one receiver what the log has for it. The caller holds roster.mu.
+func (a *announcer) tell(s *session, now time.Time, last *batch) {
+	to := a.r.version
+	if !s.hear.started || s.hear.place == to || s.full() {
+		return
+	}
+	from := max(s.hear.place, to-uint64(len(a.r.log)))
+	if second := now.Unix(); second != s.hear.second {
+		s.hear.second, s.hear.heard = second, 0
+	}
+	most := a.limits.NewPerSecond - s.hear.heard
+	if most <= 0 {
+		if !s.ext {
+			s.hear.place = to // the refresh tells the rest
+		}
+		return
+	}
+	switch {
+	case a.mode == AnnounceSample:
+		s.hear.place = to
+		a.tellSample(s, from, to)
+	case s.ext:
+		a.tellPeers(s, from, to, most)
+	default:
+		a.tellNew(s, from, to, most, last)
+	}
+}
+
+// entry is entry v of the log.
+func (r *roster) entry(v uint64) change { return r.log[v%logSize] }
+
+// tellNew sends ws-peer for what came since.
+func (a *announcer) tellNew(s *session, from, to uint64, most int, last *batch) {
+	s.hear.place = to
+	own := s.only()
+	if own == nil || own.logged < from || own.logged >= to {
+		if last.from != from || last.to != to || last.most != most || last.count == 0 {
+			*last = a.newBatch(from, to, most, nil)
+		}
+		s.hear.heard += last.count
+		a.send(s, last.msg, last.count)
+		return
+	}
+	b := a.newBatch(from, to, most, own.notice)
+	s.hear.heard += b.count
+	a.send(s, b.msg, b.count)
+}
+
+func (a *announcer) newBatch(from, to uint64, most int, skip *notice) batch {
+	b := batch{from: from, to: to, most: most}
+	var notices []*notice
+	for v := from; v < to && len(notices) < most; v++ {
+		if c := a.r.entry(v); !c.left && !c.gone.Load() && c.notice != skip {
+			notices = append(notices, c.notice)
+		}
+	}
+	b.msg, b.count = announcement(notices), len(notices)
+	return b
+}
+
+// announcement is one message of all notices.
+func announcement(notices []*notice) socketio.Msg {
+	if len(notices) == 1 {
+		return socketio.Msg{Frames: notices[0].frame, Texts: [][]byte{notices[0].text}}
+	}
+	n := 0
+	for _, no := range notices {
+		n += len(no.frame)
+	}
+	m := socketio.Msg{Frames: make([]byte, 0, n), Texts: make([][]byte, 0, len(notices))}
+	for _, no := range notices {
+		m.Frames = append(m.Frames, no.frame...)
+		m.Texts = append(m.Texts, no.text)
+	}
+	return m
+}
+
+func (a *announcer) send(s *session, m socketio.Msg, count int) {
+	if count == 0 {
+		return
+	}
+	a.count("peer", count)
+	_ = s.sock.Send(flow.Control, m) // one that ends needs to hear nothing
+}
+
+// tellPeers sends the difference to a session with extensions: new members within
+// its budget, so that a flood comes little by little.
+func (a *announcer) tellPeers(s *session, from, to uint64, most int) {
+	state := map[*notice]bool{} // true: came; false: left
+	var list []*notice
+	v := from
+	for ; v < to && len(list) < most; v++ {
+		c := a.r.entry(v)
+		if own := s.only(); own != nil && own.notice == c.notice {
+			continue
+		}
+		if _, seen := state[c.notice]; !seen {
+			list = append(list, c.notice)
+		} else if c.left && state[c.notice] {
+			delete(state, c.notice) // came and left since: nothing to tell
+			continue
+		}
+		state[c.notice] = !c.left
+	}
+	s.hear.place = v
+	var added, removed []string
+	for _, n := range list {
+		if came, there := state[n]; there && came && !n.gone.Load() {
+			added = append(added, n.addr)
+		} else if there && !came {
+			removed = append(removed, n.addr)
+		}
+	}
+	s.hear.heard += len(added)
+	if len(added)+len(removed) > 0 {
+		a.sendPeers(s, v, added, removed)
+	}
+}
+
+func (a *announcer) sendPeers(s *session, v uint64, added, removed []string) {
+	var b wire.Builder
+	text := b.Event(nil, wire.NoAck, eventPeers).Str(a.format(v)).Strs(added).Strs(removed).Done()
+	a.count("peers", 1)
+	_ = s.sock.Send(flow.Control, socketio.Msg{Text: text})
+}
+
+// again announces, among few, each member an interval after the last time, to all
+// but itself: exactly as the reference does.
+func (a *announcer) again(now time.Time) {
+	a.r.mu.Lock()
+	defer a.r.mu.Unlock()
+	if len(a.r.order) > fewMembers || len(a.r.receivers) > fewMembers || a.mode != AnnounceAll {
+		return
+	}
+	for _, m := range a.r.order {
+		if now.Sub(m.announced) < a.refresh {
+			continue
+		}
+		if m.announced = m.announced.Add(a.refresh); now.Sub(m.announced) >= a.refresh {
+			m.announced = now // after a pause, no catching up
+		}
+		msg := announcement([]*notice{m.notice})
+		for _, s := range a.r.receivers {
+			if own := s.only(); !s.ext && own != m && !s.full() {
+				a.send(s, msg, 1)
+			}
+		}
+	}
+}
+
+// nextBatch gives a receiver the next members of the round. The caller holds
+// roster.mu.
+func (a *announcer) nextBatch(s *session) {
+	n := min(a.limits.RefreshBatch, len(a.r.order))
+	if s.full() {
+		return
+	}
+	own := s.only()
+	notices := make([]*notice, 0, n)
+	for range n {
+		if s.hear.round >= len(a.r.order) {
+			s.hear.round = 0
+		}
+		if m := a.r.order[s.hear.round]; m != own {
+			notices = append(notices, m.notice)
+		}
+		s.hear.round++
+	}
+	a.send(s, announcement(notices), len(notices))
+}
+
+// tellSample lets new members into a sample that has room. The caller holds
+// roster.mu.
+func (a *announcer) tellSample(s *session, from, to uint64) {
+	var added, left []*notice
+	for v := from; v < to; v++ {
+		c := a.r.entry(v)
+		switch own := s.only(); {
+		case own != nil && own.notice == c.notice:
+		case c.left && s.unsample(c.notice):
+			left = append(left, c.notice)
+		case !c.left && !c.gone.Load() && len(s.hear.sample) < sampleSize:
+			s.hear.sample = append(s.hear.sample, c.notice)
+			added = append(added, c.notice)
+		}
+	}
+	a.sendSample(s, added, left)
+}
+
+func (s *session) unsample(n *notice) bool {
+	for i, in := range s.hear.sample {
+		if in == n {
+			s.hear.sample = append(s.hear.sample[:i], s.hear.sample[i+1:]...)
+			return true
+		}
+	}
+	return false
+}
+
+// resample announces a sample again and fills it up at random. The caller holds
+// roster.mu.
+func (a *announcer) resample(s *session) {
+	if s.full() {
+		return
+	}
+	kept := s.hear.sample[:0]
+	var left, added []*notice
+	for _, n := range s.hear.sample {
+		if n.gone.Load() {
+			left = append(left, n)
+		} else {
+			kept = append(kept, n)
+		}
+	}
+	s.hear.sample = kept
+	if !s.ext {
+		added = append(added, kept...)
+	}
+	for _, n := range a.pick(s, sampleSize-len(kept)) {
+		s.hear.sample = append(s.hear.sample, n)
+		added = append(added, n)
+	}
+	a.sendSample(s, added, left)
+}
+
+// pick chooses up to most others at random that are not in the sample. The caller
+// holds roster.mu.
+func (a *announcer) pick(s *session, most int) (chosen []*notice) {
+	n, own := len(a.r.order), s.only()
+	for tries := 0; n > 0 && len(chosen) < most && tries < 4*sampleSize; tries++ {
+		m := a.r.order[rand.IntN(n)]
+		if m == own || containsNotice(s.hear.sample, m.notice) || containsNotice(chosen, m.notice) {
+			continue
+		}
+		chosen = append(chosen, m.notice)
+	}
+	return chosen
+}
+
+func containsNotice(list []*notice, n *notice) bool {
+	for _, in := range list {
+		if in == n {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *announcer) sendSample(s *session, added, left []*notice) {
+	if !s.ext {
+		a.send(s, announcement(added), len(added))
+		return
+	}
+	if len(added)+len(left) > 0 {
+		a.sendPeers(s, a.r.version, addrs(added), addrs(left))
+	}
+}
+
+func addrs(notices []*notice) []string {
+	list := make([]string, len(notices))
+	for i, n := range notices {
+		list[i] = n.addr
+	}
+	return list
+}
+
+// list makes the addresses in the answer to a join, as JSON: others than addr, the
+// newest first, a random sample where there are more than fit.
+func (a *announcer) list(s *session, addr string) []byte {
+	a.r.mu.Lock()
+	defer a.r.mu.Unlock()
+	out := []byte{'['}
+	add := func(n *notice) {
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(out, n.quoted()...)
+	}
+	switch {
+	case a.mode == AnnounceOff:
+	case a.mode == AnnounceSample:
+		if len(s.hear.sample) == 0 {
+			s.hear.sample = a.pick(s, sampleSize)
+		}
+		for _, n := range s.hear.sample {
+			add(n)
+		}
+	case len(a.r.order) <= a.limits.ListInAck+1:
+		for i := len(a.r.order) - 1; i >= 0; i-- {
+			if m := a.r.order[i]; m.addr != addr {
+				add(m.notice)
+			}
+		}
+	default:
+		a.sampleList(addr, add)
+	}
+	return append(out, ']')
+}
+
+// sampleList adds the newest members, then others from a random place on. The
+// caller holds roster.mu.
+func (a *announcer) sampleList(addr string, add func(*notice)) {
+	most := a.limits.ListInAck
+	newest := make(map[*notice]bool, most/4)
+	r := a.r
+	for v := r.version; v > 0 && r.version-v < uint64(len(r.log)) && len(newest) < most/4; v-- {
+		if c := r.entry(v - 1); !c.left && !c.gone.Load() && c.addr != addr && !newest[c.notice] {
+			newest[c.notice] = true
+			add(c.notice)
+		}
+	}
+	at, listed := rand.IntN(len(r.order)), len(newest)
+	for range r.order {
+		if listed == most {
+			return
+		}
+		at = (at + 1) % len(r.order)
+		if m := r.order[at]; m.addr != addr && !newest[m.notice] {
+			add(m.notice)
+			listed++
+		}
+	}
+}

@@ -1,0 +1,275 @@
+package star
+
+import (
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/parley-p2p/parley/star/address"
+	"github.com/parley-p2p/parley/star/socketio/wire"
+	"github.com/parley-p2p/parley/star/socketio/ws"
+)
+
+// notice is a member as others hear of it. It outlives the member in the log, so
+// it holds nothing else.
+type notice struct {
+	// Static after construction.
+	addr  string // canonical
+	text  []byte // the announcement as a packet
+	frame []byte // the same, framed; text lies in it
+
+	gone atomic.Bool
+}
+
+func newNotice(addr string) *notice {
+	var b wire.Builder
+	text := b.Event(nil, wire.NoAck, eventPeer).Str(addr).Done()
+	frame := ws.AppendFrame(nil, ws.Text, text)
+	return &notice{addr: addr, frame: frame, text: frame[len(frame)-len(text):]}
+}
+
+// quoted is the address as JSON.
+func (n *notice) quoted() []byte { return n.text[len(`42["`+eventPeer+`",`) : len(n.text)-1] }
+
+// member is one address that somebody is at.
+type member struct {
+	// Static after construction.
+	*notice
+	key    string   // the id that was proven; "" without challenge
+	sess   *session // nil where another server has it
+	server string   // that server
+	epoch  uint64
+	since  time.Time
+
+	// Guarded by roster.mu.
+	at        int       // in roster.order
+	logged    uint64    // its entry in the log
+	announced time.Time // last, to all
+}
+
+// change is one entry of the roster's log.
+type change struct {
+	*notice
+	left bool
+}
+
+// logSize is how many changes are kept for those who are behind.
+const logSize = 1 << 12
+
+// roster knows who is where. It is one table behind one lock: what is done under
+// it takes well under a microsecond.
+type roster struct {
+	// Static after construction.
+	limits *Limits
+	names  map[string]bool // hosts that are equal
+
+	mu      sync.RWMutex
+	byAddr  map[string]*member
+	order   []*member // all, in no particular order
+	perKey  map[string]int
+	perIP   map[netip.Prefix]int
+	log     []change // ring; entry v is at v % logSize
+	version uint64   // entries ever written
+	epoch   uint64
+
+	receivers []*session // those with an address here, in no particular order
+}
+
+func newRoster(limits *Limits, names []string) *roster {
+	r := &roster{limits: limits, names: map[string]bool{}, byAddr: map[string]*member{}, perKey: map[string]int{},
+		perIP: map[netip.Prefix]int{}}
+	for _, n := range names {
+		r.names[strings.ToLower(n)] = true
+	}
+	return r
+}
+
+// lookup is the key of the table: the address, with one name for hosts that are
+// equal.
+func (r *roster) lookup(addr string) string {
+	if len(r.names) == 0 {
+		return addr
+	}
+	s, err := address.Parse(addr)
+	if err != nil || !r.names[strings.ToLower(s.Host)] {
+		return addr
+	}
+	s.Kind, s.Host = "dns", "*"
+	return s.String()
+}
+
+// find gives the member at an address; nil where there is none.
+func (r *roster) find(addr string) *member {
+	key := r.lookup(addr)
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byAddr[key]
+}
+
+// holds says whether sess is at addr, as it was joined.
+func (r *roster) holds(sess *session, addr string) bool {
+	m := r.find(addr)
+	return m != nil && m.sess == sess && m.addr == addr
+}
+
+// joined is the outcome of a join.
+type joined struct {
+	m    *member
+	prev *member // whose place it takes; nil where there was none
+	say  string  // why not; "" is success
+	same bool    // the session was there already
+}
+
+// join puts sess at addr. With a key, which must be proven, it takes the address
+// from another session (S-8); without, a taken address is in use.
+func (r *roster) join(sess *session, addr, key string, now time.Time) joined {
+	at := r.lookup(addr)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	prev := r.byAddr[at]
+	switch {
+	case prev != nil && prev.sess == sess && prev.addr == addr:
+		return joined{m: prev, same: true}
+	case prev != nil && prev.sess != sess && key == "":
+		return joined{prev: prev, say: sayInUse}
+	}
+	if say := r.roomFor(sess, key, prev); say != "" {
+		return joined{say: say}
+	}
+	r.epoch++
+	m := &member{notice: newNotice(addr), key: key, sess: sess, epoch: r.epoch, since: now, announced: now}
+	if prev != nil {
+		r.takeOut(prev)
+	}
+	r.putIn(at, m)
+	return joined{m: m, prev: prev}
+}
+
+// roomFor checks the limits of addresses. The caller holds mu.
+func (r *roster) roomFor(sess *session, key string, prev *member) string {
+	l := r.limits
+	switch {
+	case len(sess.members) >= l.AddressesPerSession, prev == nil && len(r.order) >= l.Addresses,
+		key != "" && prev == nil && r.perKey[key] >= l.AddressesPerKey, r.perIP[sess.ip] >= l.AddressesPerIP:
+		return sayTooMany
+	}
+	return ""
+}
+
+// putIn and takeOut keep all tables in step. The caller holds mu.
+func (r *roster) putIn(at string, m *member) {
+	r.byAddr[at] = m
+	m.at = len(r.order)
+	r.order = append(r.order, m)
+	if m.key != "" {
+		r.perKey[m.key]++
+	}
+	if m.sess != nil {
+		r.perIP[m.sess.ip]++
+		if m.sess.members = append(m.sess.members, m); len(m.sess.members) == 1 {
+			m.sess.at = len(r.receivers)
+			r.receivers = append(r.receivers, m.sess)
+		}
+	}
+	m.logged = r.version
+	r.write(change{notice: m.notice})
+}
+
+func (r *roster) takeOut(m *member) {
+	m.gone.Store(true)
+	delete(r.byAddr, r.lookup(m.addr))
+	last := r.order[len(r.order)-1]
+	r.order[m.at], last.at = last, m.at
+	r.order[len(r.order)-1] = nil
+	r.order = r.order[:len(r.order)-1]
+	count(r.perKey, m.key)
+	if s := m.sess; s != nil {
+		count(r.perIP, s.ip)
+		for i, own := range s.members {
+			if own == m {
+				s.members = append(s.members[:i:i], s.members[i+1:]...)
+				break
+			}
+		}
+		if len(s.members) == 0 {
+			last := r.receivers[len(r.receivers)-1]
+			r.receivers[s.at], last.at = last, s.at
+			r.receivers[len(r.receivers)-1] = nil
+			r.receivers = r.receivers[:len(r.receivers)-1]
+			s.members = nil
+		}
+	}
+	r.write(change{notice: m.notice, left: true})
+}
+
+// count takes one off, and the entry with the last.
+func count[K comparable](m map[K]int, k K) {
+	if m[k]--; m[k] <= 0 {
+		delete(m, k)
+	}
+}
+
+func (r *roster) write(c change) {
+	if len(r.log) < logSize {
+		r.log = append(r.log, c)
+	} else {
+		r.log[r.version%logSize] = c
+	}
+	r.version++
+}
+
+// leave takes sess from addr; nil where it is not there.
+func (r *roster) leave(sess *session, addr string) *member {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.byAddr[r.lookup(addr)]
+	if m == nil || m.sess != sess || m.addr != addr {
+		return nil
+	}
+	r.takeOut(m)
+	return m
+}
+
+// leaveAll takes sess from everywhere: O(own) (S-16).
+func (r *roster) leaveAll(sess *session) (left []*member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(sess.members) > 0 {
+		m := sess.members[len(sess.members)-1]
+		left = append(left, m)
+		r.takeOut(m)
+	}
+	return left
+}
+
+// drop takes out a member that another server's word has replaced; false where it
+// is gone already.
+func (r *roster) drop(m *member) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.gone.Load() {
+		return false
+	}
+	r.takeOut(m)
+	return true
+}
+
+// size is the number of members, and of sessions that have an address here.
+func (r *roster) size() (members, receivers int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.order), len(r.receivers)
+}
+
+// addresses lists all members.
+func (r *roster) addresses() []string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := make([]string, len(r.order))
+	for i, m := range r.order {
+		list[i] = m.addr
+	}
+	return list
+}
