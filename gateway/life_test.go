@@ -149,7 +149,7 @@ func TestG_R9_OneOfTwoEqualKeysGetsIn(t *testing.T) {
 	for range 20 {
 		pages := []*gatewaytest.Page1{gatewaytest.Open1(t, s), gatewaytest.Open1(t, s)}
 		for _, p := range pages {
-			p.Request("peer", fmt.Sprintf(`{"peerkey":%q}`, key))
+			p.Request("peer", fmt.Sprintf(`{"peerkey":%q}`, key.String()))
 		}
 		in := 0
 		for _, p := range pages {
