@@ -252,3 +252,11 @@ func TestRecordHasOneForm(t *testing.T) {
 		}
 	}
 }
+
+// TestBitListIsNoListOfStructs: the library reads its elements as empty structs.
+func TestBitListIsNoListOfStructs(t *testing.T) {
+	raw := unhex("0000000006000000 0000000001000100 0400000000000000 0000000000000100 0100000039000000 ffffffffffffffff 0000000000000000")
+	if m, err := Decode(raw); !errors.Is(err, wire.ErrMalformed) {
+		t.Errorf("got %+v, %v; want malformed", m, err)
+	}
+}

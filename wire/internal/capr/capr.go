@@ -120,6 +120,9 @@ func (r *Reader) List(s Struct, i uint16, elementSize int) (capnp.List, int, err
 	if !l.IsValid() || l.Len() < 0 {
 		return capnp.List{}, 0, fmt.Errorf("%w: no list where one belongs", wire.ErrMalformed)
 	}
+	if l.Len() > 0 && !l.Struct(0).IsValid() {
+		return capnp.List{}, 0, fmt.Errorf("%w: a list of bits where structs or pointers belong", wire.ErrMalformed)
+	}
 	if err := r.spend(l.Len() * elementSize); err != nil {
 		return capnp.List{}, 0, err
 	}
