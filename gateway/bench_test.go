@@ -1,7 +1,10 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -13,8 +16,14 @@ import (
 
 // BenchmarkV2_Handled is a message's whole way through the gateway, without a
 // network behind it: page, socket, gateway, socket, page, and the answer back.
-// 64 are in flight, 100 bytes each; pages, gateway and sockets share the cores.
+// Messages have 100 bytes; pages, gateway and sockets share the cores.
 func BenchmarkV2_Handled(b *testing.B) {
+	for _, inFlight := range []int{1, 64} {
+		b.Run(fmt.Sprint(inFlight, " in flight"), func(b *testing.B) { benchmarkHandled(b, inFlight) })
+	}
+}
+
+func benchmarkHandled(b *testing.B, inFlight int) {
 	s := gatewaytest.Start(b)
 	from, to := gatewaytest.Join2(b, s, v2.HelloFrame{}), gatewaytest.Join2(b, s, v2.HelloFrame{})
 	to.Call("start", map[string]any{"protocol": "chat"})
@@ -31,7 +40,7 @@ func BenchmarkV2_Handled(b *testing.B) {
 	b.ResetTimer()
 	for settled < b.N {
 		buf = buf[:0]
-		for ; sent < b.N && sent-settled < 64; sent++ {
+		for ; sent < b.N && sent-settled < inFlight; sent++ {
 			buf = v2.AppendSend(buf, uint64(sent+1), pair, data, network.Handled, false)
 		}
 		if got-told >= 32 {
@@ -65,6 +74,49 @@ func BenchmarkV2_Handled(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 	cancel()
 	<-done
+}
+
+// BenchmarkV1_Acked is the same for v1: send until ack and response.
+func BenchmarkV1_Acked(b *testing.B) {
+	for _, inFlight := range []int{1, 64} {
+		b.Run(fmt.Sprint(inFlight, " in flight"), func(b *testing.B) {
+			s := gatewaytest.Start(b)
+			from, to := gatewaytest.Join1(b, s), gatewaytest.Join1(b, s)
+			to.Call("start", `{"protocol":"chat"}`)
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for {
+					if _, _, err := to.WS.Read(ctx); err != nil {
+						return
+					}
+				}
+			}()
+			data := strings.Repeat("x", 98)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for sent, settled := 0, 0; settled < b.N; {
+				for ; sent < b.N && sent-settled < inFlight; sent++ {
+					text := fmt.Appendf(nil, `{"requestid":%d,"method":"send","params":{"peer":"%s","protocol":"chat","data":"%s","ack":%d},"isresponse":false}`, sent, to.ID, data, sent)
+					if err := from.WS.Write(ctx, websocket.MessageText, text); err != nil {
+						b.Fatal(err)
+					}
+				}
+				_, msg, err := from.WS.Read(ctx)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if bytes.HasSuffix(msg, []byte("true}")) {
+					settled++
+				}
+			}
+			b.StopTimer()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+			cancel()
+			<-done
+		})
+	}
 }
 
 // handleAll is a page whose handler returns at once.
