@@ -53,6 +53,7 @@ const (
 	ackBytes      = 64 << 10         // so many bytes,
 	ackDelay      = 50 * time.Millisecond
 	maxDeliveries = 16384 // unsettled deliveries of a page
+	maxHandling   = 1024  // of these, in one conversation
 	spareSockets  = 256   // sockets beyond Sessions that may resume one or be told 1013
 	sendOverhead  = 256   // bytes that an unsettled send counts for besides its data
 	maxName       = 256   // bytes of a topic or protocol

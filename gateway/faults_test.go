@@ -202,3 +202,84 @@ func TestCookie_LetsThePageIn(t *testing.T) {
 	gatewaytest.Join1(t, s)
 	gatewaytest.Join2(t, s, v2.HelloFrame{})
 }
+
+// TestHungHandler_HoldsUpItsOwnConversation sends more than a page may hold of
+// one conversation, and none of it is settled.
+func TestHungHandler_HoldsUpItsOwnConversation(t *testing.T) {
+	const most = 1024
+	inBubble(t, gateway.Config{Requests: 4096}, func(t *testing.T, s *gatewaytest.Server) {
+		a, b, page := gatewaytest.Join2(t, s, v2.HelloFrame{}), gatewaytest.Join2(t, s, v2.HelloFrame{}), gatewaytest.Join2(t, s, v2.HelloFrame{})
+		page.Call("start", map[string]any{"protocol": "hangs"})
+		page.Call("start", map[string]any{"protocol": "works"})
+		for range most + 100 {
+			a.Send(page.Welcome.Peer, "hangs", 1, network.Handled, false)
+		}
+		var first []uint64 // deliveries of the conversation that hangs
+		confirm := func() { page.Write(v2.AppendCount(nil, v2.KindReceived, page.Got)) }
+		for range most {
+			first = append(first, page.Want(v2.KindMessage)[0].(uint64))
+			confirm()
+		}
+		for _, from := range []*gatewaytest.Page2{a, b} {
+			from.Send(page.Welcome.Peer, "works", 2, network.Handled, false)
+			m := page.Want(v2.KindMessage)
+			if m[2] != "works" {
+				t.Fatalf("message %v: more than %d of one conversation", m, most)
+			}
+			confirm()
+		}
+		page.Write(v2.AppendCount(nil, v2.KindHandled, first[0]))
+		if m := page.Want(v2.KindMessage); m[2] != "hangs" {
+			t.Errorf("message %v, want the next one of the conversation", m)
+		}
+	})
+}
+
+func TestShutdown_WhileAPeerIsMade(t *testing.T) {
+	b := &slowJoin{Backend: gatewaytest.NewBackend(), joining: make(chan struct{}), goOn: make(chan struct{})}
+	s := gatewaytest.Start(t, gatewaytest.WithBackend(b.Backend), gatewaytest.Around(b))
+	p := gatewaytest.Open2(t, s)
+	p.Write(v2.AppendHello(nil, v2.HelloFrame{Version: 2}))
+	<-b.joining
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Gateway.Shutdown(t.Context()) }()
+	waitFor(t, "the session to be ended", func() bool { return s.Gateway.Sessions() == 0 })
+	close(b.goOn)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	if n := s.Backend.Peers(); n != 0 {
+		t.Errorf("%d peers are left", n)
+	}
+	p.Closed()
+}
+
+// slowJoin makes peers when it is told to go on.
+type slowJoin struct {
+	*gatewaytest.Backend
+	joining, goOn chan struct{}
+}
+
+func (b *slowJoin) Join(ctx context.Context, req gateway.JoinRequest, page gateway.Page) (gateway.Peer, error) {
+	close(b.joining)
+	<-b.goOn
+	return b.Backend.Join(ctx, req, page)
+}
+
+func TestPanic_InJoinIsAnError(t *testing.T) {
+	s := gatewaytest.Start(t, gatewaytest.Around(panicJoin{}))
+	if e := gatewaytest.Open1(t, s).Fail("peer", "{}"); e.Code != 500 || e.Message != "internal error" {
+		t.Errorf("v1: %v", e)
+	}
+	p := gatewaytest.Open2(t, s)
+	p.Write(v2.AppendHello(nil, v2.HelloFrame{Version: 2}))
+	if bye := p.Want(v2.KindBye); bye[0] != "internal" {
+		t.Errorf("v2: %v", bye)
+	}
+}
+
+type panicJoin struct{}
+
+func (panicJoin) Join(context.Context, gateway.JoinRequest, gateway.Page) (gateway.Peer, error) {
+	panic("a fault of the backend")
+}

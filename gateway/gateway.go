@@ -12,7 +12,6 @@ import (
 
 	"github.com/parley-p2p/parley/gateway/access"
 	"github.com/parley-p2p/parley/gateway/link"
-	"github.com/parley-p2p/parley/gateway/socket"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
 )
@@ -127,20 +126,16 @@ func (g *Gateway) serve(l *link.Link, v access.Visitor) {
 		defer g.mu.Unlock()
 		delete(g.links, l)
 	}()
-	switch {
-	case stopping:
-		l.HangUp(link.Stopping)
-	case second:
-		g.serveV2(l, v)
-	default:
-		s := newSession(g, 1, v, g.cfg.SessionBuffer)
-		s.link = l
-		if err := g.add(s); err != nil {
-			l.HangUp(link.Violation(socket.Overloaded, err.Error()))
-			return
+	err := link.Guard(g.log, func() error {
+		switch {
+		case stopping:
+			return link.Stopping
+		case second:
+			return g.serveV2(l, v)
 		}
-		g.serveV1(l, s)
-	}
+		return g.serveV1(l, v)
+	})
+	l.HangUp(link.AsClosing(err))
 }
 
 // greeted notes that the session of a socket has a writer, or won't have one.

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"slices"
 
 	"github.com/parley-p2p/parley/flow"
@@ -10,10 +9,7 @@ import (
 	"github.com/parley-p2p/parley/network"
 )
 
-// This file is the session as its peer sees it: a Page.
-
-// gate holds back the messages of a protocol until its start is answered.
-type gate struct{ opened chan struct{} }
+// This file is the session as its peer sees it, a Page, but for messages.
 
 // topicGate is a subscription; it keeps what comes until its subscribe is
 // answered.
@@ -23,81 +19,12 @@ type topicGate struct {
 	members map[identity.PeerID]bool // told as present, v1
 }
 
-// SettlesDeliveries is true for v2 pages.
-func (s *session) SettlesDeliveries() bool { return s.version == 2 }
-
-// Receive takes a message for a started protocol.
-//
-//  1. wait until the start of its protocol is answered
-//  2. check that it can be put into a frame
-//  3. wait for room: deliveries that the page holds, bytes that wait for it
-func (s *session) Receive(ctx context.Context, d network.Delivery) error {
-	if err := s.waitStarted(ctx, d.Protocol()); err != nil {
-		return err
-	}
-	it := item{kind: itemMessage, ref: d}
-	c := d.Content()
-	size := len(c.Data) + itemOverhead
-	if s.version == 1 {
-		var err error
-		if it.data, err = jsonOf(c); err != nil {
-			return err
-		}
-		return s.queue.Push(ctx, flow.Bulk, it, len(it.data)+itemOverhead)
-	}
-	if err := v2.CheckContent(c); err != nil {
-		return err
-	}
-	if !s.settling.TryTake(1) {
-		if err := s.settling.Take(ctx, 1); err != nil {
-			return err
-		}
-	}
-	if err := s.queue.Push(ctx, flow.Bulk, it, size); err != nil {
-		s.settling.Give(1, maxDeliveries)
-		return err
-	}
-	return nil
-}
-
-func (s *session) waitStarted(ctx context.Context, p network.Protocol) error {
-	s.mu.Lock()
-	g := s.protocols[p]
-	s.mu.Unlock()
-	if g == nil {
-		return notStarted(p)
-	}
-	select {
-	case <-g.opened:
-		return nil
-	default:
-	}
-	select {
-	case <-g.opened:
-		return nil
-	case <-s.ctx.Done():
-		return errClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func notStarted(p network.Protocol) *identity.Error {
-	return identity.Errorf(identity.CodeNotStarted, "protocol not started by peer: %s", p)
-}
-
-// jsonOf gives a content as JSON that can be put into a frame: what comes from
-// other peers must never break a page's frames.
-func jsonOf(c network.Content) ([]byte, error) {
-	return c.JSON() // checks it too
-}
-
 // Publish takes a publication of a subscribed topic.
 func (s *session) Publish(p network.Publication) {
 	it := item{kind: itemPublication, ref: &p}
 	var err error
 	if s.version == 1 {
-		it.data, err = jsonOf(p.Content)
+		it.data, err = p.Content.JSON()
 	} else {
 		err = v2.CheckContent(p.Content)
 	}

@@ -38,25 +38,27 @@ type session struct {
 	queue    *flow.Queue[item] // answers are Control, everything else Bulk
 	requests *flow.Window      // how many more may be unsettled
 	outgoing *flow.Window      // how many bytes more may be unsettled
-	settling *flow.Window      // how many deliveries more the page may hold (v2)
+	settling *flow.Window      // how many deliveries more the page may hold, of all conversations (v2)
 	rate     *flow.Bucket
 	work     sync.WaitGroup // publications that wait
 
-	mu        sync.Mutex  // guards all below
-	peer      Peer        // nil until joined
-	link      *link.Link  // nil while there is no socket
-	grace     *time.Timer // runs while a v2 session has no socket
-	stopping  bool        // the node stops: no grace any more
-	ended     bool
-	protocols map[network.Protocol]*gate
-	topics    map[string]*topicGate
-	pending   map[*request]struct{}
-	lanes     map[string][]func() // publications that wait behind one of their topic
-	unsettled map[uint64]network.Delivery
-	delivered uint64            // the last delivery's number
-	lost      map[string]uint64 // publications dropped and not yet told
-	warned    bool              // about dropped publications, in the log
-	members   int               // in all topics, v1
+	mu            sync.Mutex  // guards all below
+	peer          Peer        // nil until joined
+	link          *link.Link  // nil while there is no socket
+	grace         *time.Timer // runs while a v2 session has no socket
+	stopping      bool        // the node stops: no grace any more
+	expired       bool        // its grace is over: nobody may resume it
+	ended         bool
+	protocols     map[network.Protocol]*gate
+	topics        map[string]*topicGate
+	pending       map[*request]struct{}
+	lanes         map[string][]func() // publications that wait behind one of their topic
+	unsettled     map[uint64]network.Delivery
+	delivered     uint64                 // the last delivery's number
+	conversations map[pair]*conversation // that the page holds messages of (v2)
+	lost          map[string]uint64      // publications dropped and not yet told
+	warned        bool                   // about dropped publications, in the log
+	members       int                    // in all topics, v1
 }
 
 // errClosed is what everybody gets who still wants something of an ended session.
@@ -79,14 +81,25 @@ func newSession(g *Gateway, version int, v access.Visitor, queueBytes int) *sess
 
 // join gives the session its peer.
 func (s *session) join(ctx context.Context, key identity.Key, share bool) error {
-	peer, err := s.g.backend.Join(ctx, JoinRequest{Key: key, Share: share}, s)
+	var peer Peer
+	err := link.Guard(s.log, func() (err error) {
+		peer, err = s.g.backend.Join(ctx, JoinRequest{Key: key, Share: share}, s)
+		return err
+	})
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.peer = peer
-	s.log = s.log.With("peer", key.PeerID().String())
+	ended := s.ended // the node stops
+	if !ended {
+		s.peer = peer
+		s.log = s.log.With("peer", key.PeerID().String())
+	}
+	s.mu.Unlock()
+	if ended {
+		peer.Leave()
+		return errClosed
+	}
 	return nil
 }
 
@@ -100,38 +113,20 @@ func (s *session) end() {
 	}
 	s.ended = true
 	s.stopGrace()
-	peer, unsettled := s.peer, s.unsettled
-	s.unsettled, s.pending = nil, nil
+	peer, unsettled, conversations := s.peer, s.unsettled, s.conversations
+	s.unsettled, s.conversations, s.pending = nil, nil, nil
 	s.mu.Unlock()
 
 	s.cancel()
 	for _, close := range []func(error){s.queue.Close, s.requests.Close, s.outgoing.Close, s.settling.Close} {
 		close(errClosed)
 	}
-	for _, d := range unsettled {
-		d.Refuse(errClosed)
-	}
-	s.drain()
+	s.refuseAll(unsettled, conversations)
 	if peer != nil {
 		peer.Leave()
 	}
 	s.work.Wait()
 	s.g.gone(s)
-}
-
-// drain refuses the messages that no longer reach the page.
-func (s *session) drain() {
-	for {
-		items, err := s.queue.TryPop(keepBuffer, nil)
-		for _, it := range items {
-			if it.kind == itemMessage && s.version == 2 {
-				it.ref.(network.Delivery).Refuse(errClosed)
-			}
-		}
-		if err != nil || len(items) == 0 {
-			return
-		}
-	}
 }
 
 // stop ends the session because the node stops: what the page waits for is
@@ -162,13 +157,13 @@ func (s *session) stopGrace() {
 // the kind.
 type item struct {
 	kind itemKind
-	flag bool       // presence: joined; message: wants a reply
+	flag bool       // presence: joined
 	id   int64      // of the request; ack: its number
 	n    int64      // level; request of an ack
 	text string     // topic, or name of an event
 	data []byte     // an encoded result; JSON for v1
 	gate *topicGate // the subscription it belongs to
-	ref  any        // *identity.Error, network.Delivery, network.Publication, network.Member, network.Content
+	ref  any        // see the kinds
 }
 
 type itemKind uint8

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/parley-p2p/parley/flow"
+	"github.com/parley-p2p/parley/gateway/access"
 	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
 	v1 "github.com/parley-p2p/parley/gateway/v1"
@@ -23,14 +24,19 @@ type v1Session struct {
 	bad *flow.Bucket
 }
 
-// serveV1 serves a page until its socket is gone.
-func (g *Gateway) serveV1(l *link.Link, s *session) {
+// serveV1 serves a page until its socket is to be closed the way the error says.
+func (g *Gateway) serveV1(l *link.Link, v access.Visitor) error {
+	s := newSession(g, 1, v, g.cfg.SessionBuffer)
+	s.link = l
+	if err := g.add(s); err != nil {
+		return link.Violation(socket.Overloaded, err.Error())
+	}
 	page := &v1Session{session: s, l: l, bad: flow.NewBucket(badPerMinute/60.0, badPerMinute-1)}
 	var out link.Outlet[item] = &v1Outlet{session: s, l: l}
 	why := l.Run(page.readLoop, func() error { return link.WriteLoop(l, s.queue, out) })
 	s.log.Debug("socket ended", "code", int(why.Code), "reason", why.Reason, "theirs", why.Theirs)
 	s.end() // the peer is free before the socket's last words
-	l.HangUp(why)
+	return why
 }
 
 func (p *v1Session) readLoop() error {

@@ -43,7 +43,7 @@ type v2Session struct {
 	pongDue  bool
 }
 
-// pair is the conversation that a message belongs to.
+// pair names a conversation.
 type pair struct {
 	peer     identity.PeerID
 	protocol network.Protocol
@@ -52,20 +52,19 @@ type pair struct {
 // maxPairs bounds what a session remembers of them.
 const maxPairs = 512
 
-// serveV2 serves one socket of a v2 page.
-func (g *Gateway) serveV2(l *link.Link, v access.Visitor) {
+// serveV2 serves one socket of a v2 page until it is to be closed the way the
+// error says.
+func (g *Gateway) serveV2(l *link.Link, v access.Visitor) error {
 	hello, err := readHello(l)
 	g.greeted(l)
 	if err != nil {
-		refuseHello(l, err)
-		return
+		return refuseHello(l, err)
 	}
 	s := g.resume(l, v, hello)
 	resumed := s != nil
 	if !resumed {
 		if s, err = g.openV2(l.Context(), v, hello); err != nil {
-			refuseHello(l, err)
-			return
+			return refuseHello(l, err)
 		}
 		s.takeSeat(l)
 	}
@@ -77,7 +76,7 @@ func (g *Gateway) serveV2(l *link.Link, v access.Visitor) {
 		s.startGrace(l)
 	}
 	<-s.seat
-	l.HangUp(why)
+	return why
 }
 
 // readHello waits for the first message, which is one hello frame.
@@ -107,8 +106,8 @@ var (
 	errNotFrame = link.Violation(socket.Protocol, "not a sequence of parley.v2 frames")
 )
 
-// refuseHello says why there is no session.
-func refuseHello(l *link.Link, err error) {
+// refuseHello says why there is no session, and gives how to close.
+func refuseHello(l *link.Link, err error) error {
 	why := l.Why()
 	if e := v2.AsError(err); why == nil && e != nil {
 		_ = l.Write(socket.Binary, v2.AppendBye(nil, e))
@@ -116,7 +115,7 @@ func refuseHello(l *link.Link, err error) {
 	} else if why == nil {
 		why = link.AsClosing(err)
 	}
-	l.HangUp(why)
+	return why
 }
 
 // closeCode tells by the close code whether it makes sense to come again.
@@ -176,7 +175,7 @@ func (g *Gateway) resume(l *link.Link, v access.Visitor, h v2.HelloFrame) *v2Ses
 	}
 	s.takeSeat(l)
 	s.mu.Lock()
-	ok := !s.ended && s.replay.Trim(h.Received)
+	ok := !s.ended && !s.expired && s.replay.Trim(h.Received)
 	s.stopGrace()
 	s.mu.Unlock()
 	if !ok {
@@ -263,9 +262,10 @@ func (s *v2Session) startGrace(l *link.Link) {
 func (s *v2Session) graceOver() {
 	defer s.g.work.Done()
 	s.mu.Lock()
-	waiting := s.link == nil
+	s.expired = s.link == nil
+	expired := s.expired
 	s.mu.Unlock()
-	if waiting {
+	if expired {
 		s.g.stats.Expired.Add(1)
 		s.end()
 	}

@@ -158,19 +158,6 @@ func (s *v2Session) numbered(l *link.Link, f v2.Frame) error {
 	return nil
 }
 
-// settled takes a delivery off the list; nil where that has been done, or the
-// number was never given.
-func (s *v2Session) settled(n uint64) network.Delivery {
-	s.mu.Lock()
-	d := s.unsettled[n]
-	delete(s.unsettled, n)
-	s.mu.Unlock()
-	if d != nil {
-		s.settling.Give(1, maxDeliveries)
-	}
-	return d
-}
-
 func (s *v2Session) reply(f v2.Frame) error {
 	n, c, err := f.Reply()
 	if errors.Is(err, v2.ErrFrame) {

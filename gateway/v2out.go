@@ -57,7 +57,7 @@ func (o *v2Outlet) Flush(items []item) error {
 
 	for _, d := range unwanted {
 		d.Refuse(notStarted(d.Protocol()))
-		o.settling.Give(1, maxDeliveries)
+		o.giveRoom(d)
 	}
 	buf := make([]byte, 0, o.size(items)+16+len(lost)*maxName)
 	if must {
