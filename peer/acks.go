@@ -135,6 +135,7 @@ func (st *inStream) close(err error) {
 	p := st.peer
 	p.mu.Lock()
 	st.finished = true
+	broken := st.broken || err != nil
 	if st.timer != nil {
 		st.timer.Stop()
 	}
@@ -143,7 +144,7 @@ func (st *inStream) close(err error) {
 		st.in.touched = time.Now()
 	}
 	p.mu.Unlock()
-	if err != nil {
+	if broken {
 		_ = st.stream.Reset()
 		return
 	}

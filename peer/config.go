@@ -14,8 +14,9 @@ type Config struct {
 	Outbox      int // unsettled bytes to one (peer, protocol); 16 MiB
 	OutboxTotal int // unsettled bytes of one peer; 64 MiB
 
-	// SendTimeout is how long a message waits without any progress in its
-	// conversation before it is given up; 10 s.
+	// SendTimeout is how long a message waits without progress in its
+	// conversation before it is given up; 10 s. Progress is, until a session has
+	// the message, that others are taken; then, that others are settled.
 	SendTimeout time.Duration
 
 	Window    int // bytes on the way to us at first; 256 KiB, the most that a sender may assume

@@ -53,7 +53,8 @@ type conversation struct {
 	base        uint64    // the other side knows nothing of what was up to it
 	taken       uint64    // every seq up to it was taken
 	settled     uint64    // every seq up to it is settled
-	progress    time.Time // when the other side last said something of use
+	progress    time.Time // when something was last taken or settled
+	settling    time.Time // when something was last settled
 	lastSend    time.Time
 	lastErr     error // why the last attempt to reach the peer failed; nil while reached
 	idle        bool  // nothing has happened for long: close the stream
@@ -66,7 +67,7 @@ type entry struct {
 	content network.Content // empty once it was taken or given up
 	size    int             // bytes, as the outbox counts them
 	seq     uint64          // its number in the epoch; 0 in the queue
-	sent    time.Time
+	since   time.Time       // when it was sent, or taken: its clock starts anew then
 	level   network.Level
 	reply   bool
 	wrote   bool // it may have arrived
@@ -174,14 +175,14 @@ func (c *conversation) admit(e *entry, wait bool) error {
 
 // put adds e to the queue. The caller holds mu.
 func (c *conversation) put(e *entry) {
-	e.sent = time.Now()
-	c.lastSend = e.sent
+	e.since = time.Now()
+	c.lastSend = e.since
 	c.idle = false
 	c.queue.push(e)
 	c.bytes += e.size
 	c.unresolved++
 	c.peer.bytes += e.size
-	if at := e.sent.Add(c.peer.cfg.SendTimeout); c.timerAt.IsZero() || at.Before(c.timerAt) {
+	if at := e.since.Add(c.peer.cfg.SendTimeout); c.timerAt.IsZero() || at.Before(c.timerAt) {
 		c.arm(at)
 	}
 }
@@ -318,12 +319,16 @@ func (c *conversation) expire(now time.Time, to *settlements) (stalled bool) {
 	return stalled
 }
 
-// deadline is when e is given up: so long after it was sent, or after the last
-// progress of the conversation.
+// deadline is when e is given up. One that isn't taken waits as long as any
+// progress is made; one that is, as long as others are settled: a handler that
+// hangs is not helped by more messages coming in.
 func (c *conversation) deadline(e *entry) time.Time {
-	from := e.sent
-	if c.progress.After(from) {
-		from = c.progress
+	from, last := e.since, c.progress
+	if e.taken {
+		last = c.settling
+	}
+	if last.After(from) {
+		from = last
 	}
 	return from.Add(c.peer.cfg.SendTimeout)
 }

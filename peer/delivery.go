@@ -280,8 +280,11 @@ func (r *route) offered(d *delivery, i int, err error) error {
 				d.in.deliveryTaken(d)
 			}
 		}
-		if !t.sub.member.settles {
+		switch {
+		case !t.sub.member.settles:
 			ended = s.end(verdict{level: wireTaken})
+		case t.sub.member.left: // meanwhile
+			ended = s.end(pageClosed)
 		}
 	}
 	p.mu.Unlock()

@@ -147,6 +147,49 @@ func TestSendErrors(t *testing.T) {
 	}
 }
 
+// Messages that keep coming in don't hide that the first one's handler hangs.
+func TestHangingHandlerIsToldInTime(t *testing.T) {
+	pairs(t, func(t *testing.T, w *world, a, b *Node) {
+		_, m := w.peer(a, 1, handling())
+		bob, _ := w.peer(b, 2, newPage(true), chat)
+		start := time.Now()
+		first := send(t, m, bob.ID(), "first", network.Handled)
+		for range 20 {
+			time.Sleep(time.Second)
+			send(t, m, bob.ID(), "more", network.Handled)
+		}
+		if o := first.wait(t); o.Err != errTimedOut {
+			t.Fatalf("ended %+v", o)
+		}
+		if n := a.Stats().Timeouts; n < 10 || time.Since(start) > 21*time.Second {
+			t.Fatalf("%d timeouts after %v", n, time.Since(start))
+		}
+	})
+}
+
+// A burst that takes longer than the timeout is no fault while it moves.
+func TestSlowButSteadyIsNotTimedOut(t *testing.T) {
+	pairs(t, func(t *testing.T, w *world, a, b *Node) {
+		slow := handling()
+		slow.room = make(chan struct{})
+		_, m := w.peer(a, 1, handling())
+		bob, _ := w.peer(b, 2, slow, chat)
+		var results []result
+		for range 30 {
+			results = append(results, send(t, m, bob.ID(), "x", network.Handled))
+		}
+		for range results {
+			time.Sleep(5 * time.Second)
+			slow.room <- struct{}{}
+		}
+		for i, r := range results {
+			if o := r.wait(t); o.Err != nil {
+				t.Fatalf("message %d: %v", i, o.Err)
+			}
+		}
+	})
+}
+
 func TestSendRefusesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)

@@ -243,7 +243,7 @@ func (l *link) take(f *frame) error {
 	c := l.c
 	c.peer.mu.Lock()
 	defer c.peer.mu.Unlock()
-	defer l.noteProgress(c.taken, c.settled, len(l.settled))
+	defer l.noteProgress(f.kind == kindReply || f.kind == kindRefuse, c.taken, c.settled, len(l.settled))
 	if c.link != l {
 		return errStreamLost
 	}
@@ -274,11 +274,14 @@ func (l *link) take(f *frame) error {
 
 // noteProgress compares with how far things were before a frame, and wakes the
 // writer where it may have something to do. The caller holds mu.
-func (l *link) noteProgress(taken, settled uint64, resolved int) {
+func (l *link) noteProgress(answer bool, taken, settled uint64, resolved int) {
 	c := l.c
 	if c.taken > taken || c.settled > settled || len(l.settled) > resolved {
 		c.progress = time.Now()
 		l.useful = true
+	}
+	if c.settled > settled || answer && len(l.settled) > resolved {
+		c.settling = c.progress
 	}
 	if c.queue.len() > 0 {
 		c.signal()

@@ -157,6 +157,7 @@ func (c *conversation) localVerdict(e *entry, v verdict, to *settlements) {
 	}
 	c.closeEntry(e)
 	c.progress = time.Now()
+	c.settling = c.progress
 }
 
 // notTaken reports whether an error of Receive means that the session is gone,

@@ -99,11 +99,20 @@ func (m *Member) Stop(protocol network.Protocol) error {
 		p.mu.Unlock()
 		return identity.Errorf(identity.CodeNotStarted, "protocol not started: %s", protocol)
 	}
-	delete(m.subs, protocol)
+	remove := p.unsubscribe(protocol, sub)
+	p.mu.Unlock()
+	sub.finish(remove)
+	return nil
+}
+
+// unsubscribe lets no more messages go to sub, and gives the handlers to be
+// taken off the network when nobody else listens. The caller holds mu, and calls
+// finish afterwards.
+func (p *Peer) unsubscribe(protocol network.Protocol, sub *subscription) (remove []func()) {
+	delete(sub.member.subs, protocol)
 	l := p.listening[protocol]
 	l.generation = p.nextGeneration()
 	l.subs = slices.DeleteFunc(slices.Clone(l.subs), func(s *subscription) bool { return s == sub })
-	var remove []func()
 	if len(l.subs) == 0 {
 		delete(p.listening, protocol)
 		remove = l.remove
@@ -112,8 +121,11 @@ func (m *Member) Stop(protocol network.Protocol) error {
 	if sub.active > 0 {
 		sub.idle = make(chan struct{})
 	}
-	p.mu.Unlock()
+	return remove
+}
 
+// finish returns when no Receive of sub runs any more.
+func (sub *subscription) finish(remove []func()) {
 	for _, f := range remove {
 		f()
 	}
@@ -121,47 +133,55 @@ func (m *Member) Stop(protocol network.Protocol) error {
 	if sub.idle != nil {
 		<-sub.idle
 	}
-	return nil
 }
 
 // Leave ends the session's hold: its protocols stop, what it has not settled is
 // refused with CodeClosed, what it sent and is unsettled is answered with
-// CodeClosed. The peer stays. It is idempotent.
+// CodeClosed. The peer stays. It waits as Stop does, and is idempotent.
 func (m *Member) Leave() {
+	var settled settlements
+	for _, d := range m.leave(&settled) {
+		d.report()
+	}
+	settled.tell()
+}
+
+func (m *Member) leave(settled *settlements) (refused []*delivery) {
 	p := m.peer
+	p.registering.Lock()
+	defer p.registering.Unlock()
 	p.mu.Lock()
 	if m.left {
 		p.mu.Unlock()
-		return
+		return nil
 	}
 	m.left = true
 	delete(p.members, m)
-	protocols := make([]network.Protocol, 0, len(m.subs))
-	for protocol := range m.subs {
-		protocols = append(protocols, protocol)
-	}
-	var settled settlements
 	for _, c := range p.conversations {
-		c.fail(errPeerClosed, m, &settled)
+		c.fail(errPeerClosed, m, settled)
+	}
+	for _, s := range m.open.taken() { // before the streams end, so that they can tell it
+		if s.end(pageClosed) {
+			refused = append(refused, s.d)
+		}
+	}
+	type stopped struct {
+		sub    *subscription
+		remove []func()
+	}
+	var all []stopped
+	for protocol, sub := range m.subs {
+		all = append(all, stopped{sub, p.unsubscribe(protocol, sub)})
 	}
 	p.mu.Unlock()
-	settled.tell()
-	m.refuseOpen() // while the streams can still tell it
-	for _, protocol := range protocols {
-		_ = m.Stop(protocol)
+	for _, s := range all {
+		s.sub.finish(s.remove)
 	}
-	m.refuseOpen()
+	return refused
 }
 
-// refuseOpen refuses every delivery that the member took and did not settle.
-func (m *Member) refuseOpen() {
-	m.peer.mu.Lock()
-	open := m.open.taken()
-	m.peer.mu.Unlock()
-	for _, s := range open {
-		s.settle(verdict{level: verdictRefused, code: identity.CodeClosed, text: "page closed"})
-	}
-}
+// pageClosed is the verdict on what a session took and left behind.
+var pageClosed = verdict{level: verdictRefused, code: identity.CodeClosed, text: "page closed"}
 
 // Send puts a message into the outbox of (To, Protocol). It never blocks.
 // Messages of one conversation arrive in the order of the calls. An error means

@@ -441,6 +441,6 @@ func longRuns(short, long uint64) uint64 {
 	return short
 }
 
-func TestPromiseInMemory(t *testing.T) { promise(t, false, longRuns(100, 9_000)) }
+func TestPromiseInMemory(t *testing.T) { promise(t, false, longRuns(50, 9_000)) }
 
 func TestPromiseOnALossyWire(t *testing.T) { promise(t, true, longRuns(3, 1_000)) }

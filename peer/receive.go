@@ -50,6 +50,7 @@ type inStream struct {
 	reason      byeReason
 	text        string
 	finished    bool // nothing more is written after this
+	broken      bool // it ends by a reset
 }
 
 // helloWithin is how long an opener may take to say hello.
@@ -341,12 +342,12 @@ func (st *inStream) wind(err error) {
 	case errors.Is(err, errStopped):
 		st.end(byeNotStarted, "")
 	default:
-		st.finished = true
+		st.finished, st.broken = true, true
 	}
-	reset := st.finished
+	broken := st.broken
 	p.mu.Unlock()
-	if reset {
-		_ = st.stream.Reset()
+	if broken {
+		_ = st.stream.Reset() // also ends a Write that runs
 	}
 	st.signal()
 }

@@ -160,6 +160,7 @@ func (p *Peer) referenceAcked(key currentKey, id string) {
 				e.taken = true
 				c.taken = max(c.taken, e.seq)
 				c.progress = time.Now()
+				c.settling = c.progress
 				c.resolve(e, c.outcome(e, wireTaken), &settled)
 				c.closeEntry(e)
 				break

@@ -257,7 +257,7 @@ func (c *conversation) markTaken(seq uint64, to *settlements) {
 }
 
 func (c *conversation) entryTaken(e *entry, to *settlements) {
-	e.taken = true
+	e.taken, e.since = true, time.Now()
 	e.content = network.Content{}
 	if e.level <= network.Delivered {
 		c.resolve(e, network.Outcome{Level: network.Delivered}, to)
