@@ -16,6 +16,7 @@ import (
 //	1 announce a signed record of kind "presence": this page is in this topic
 //	2 leave    uvarint length, topic, 32 bytes agent: it no longer is
 //	3 forget   uvarint length, topic: nothing more is told of this topic
+//	4 alive    nothing: the teller is still there
 //
 // Unknown kinds are skipped. The end of the stream takes back everything that
 // was told on it. A record's body:
@@ -29,6 +30,7 @@ const (
 	frameAnnounce = 1
 	frameLeave    = 2
 	frameForget   = 3
+	frameAlive    = 4
 )
 
 // Limits of records and frames, checked before anything is allocated.

@@ -23,6 +23,8 @@ const (
 	tellBatch    = 64 << 10
 	firstBackoff = 250 * time.Millisecond
 	lastBackoff  = 8 * time.Second
+	aliveEvery   = 5 * time.Second  // something is written at least so often,
+	deadAfter    = 12 * time.Second // and a stream that is silent for so long is dead
 )
 
 // tell keeps a stream to l's node and writes on it what changes, until nothing
@@ -121,8 +123,14 @@ func (n *Node) tellOn(l *link, s network.Stream) (done bool) {
 		}
 	}
 	n.mu.Unlock()
-	for {
+	alive := time.NewTicker(aliveEvery)
+	defer alive.Stop()
+	for quiet := false; ; {
 		frames, worth := n.news(l)
+		if quiet && len(frames) == 0 {
+			frames = appendFrame(nil, frameAlive, nil)
+		}
+		quiet = false
 		if len(frames) > 0 {
 			_ = s.SetWriteDeadline(time.Now().Add(writeTimeout))
 			if _, err := s.Write(frames); err != nil {
@@ -136,6 +144,8 @@ func (n *Node) tellOn(l *link, s network.Stream) (done bool) {
 		}
 		select {
 		case <-l.wake:
+		case <-alive.C:
+			quiet = true
 		case <-broken:
 			return false
 		case <-n.ctx.Done():
@@ -240,6 +250,7 @@ func (n *Node) hear(ctx context.Context, l *link, s network.Stream, before []*cl
 	reader := bufio.NewReaderSize(s, readBuffer)
 	frame := make([]byte, 0, maxFrame)
 	for {
+		_ = s.SetReadDeadline(time.Now().Add(deadAfter))
 		size, err := binary.ReadUvarint(reader)
 		if err == io.EOF {
 			return nil

@@ -2,7 +2,6 @@ package topic
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,13 +14,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	lnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/core/protocol"
 	noise "github.com/libp2p/go-libp2p/p2p/security/noise"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
-	"github.com/multiformats/go-multistream"
 	"go.uber.org/goleak"
 
 	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/internal/peertest"
 	"github.com/parley-p2p/parley/network"
 )
 
@@ -54,6 +52,7 @@ func newHost(t testing.TB) host.Host {
 type testNode struct {
 	*Node
 	host   host.Host
+	net    *peertest.Libp2p
 	router *Router
 	done   chan error
 	cancel context.CancelFunc
@@ -78,17 +77,24 @@ func newNodeWithQueue(t testing.TB, queue int, options ...nodeOption) *testNode 
 	for _, o := range options {
 		o(&config, &presence)
 	}
+	return startNode(t, newHost(t), queue, config, presence)
+}
+
+// startNode runs a node on h, which is closed with it.
+func startNode(t testing.TB, h host.Host, queue int, config Config, presence bool) *testNode {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	n := &testNode{host: newHost(t), done: make(chan error, 1), cancel: cancel}
+	n := &testNode{host: h, done: make(chan error, 1), cancel: cancel}
 	router, err := newRouter(ctx, n.host, queue, append(DefaultOptions(),
 		pubsub.WithPeerOutboundQueueSize(queue), pubsub.WithValidateQueueSize(queue)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	n.router = router
+	n.net = peertest.FromHost(n.host)
 	var net Network
 	if presence {
-		net = hostNetwork{n.host}
+		net = n.net
 	}
 	n.Node = New(router, net, config)
 	go func() { n.done <- n.Node.Run(ctx) }()
@@ -100,6 +106,7 @@ func (n *testNode) close() {
 	n.once.Do(func() {
 		n.cancel()
 		<-n.done
+		n.net.Close()
 		_ = n.host.Close()
 	})
 }
@@ -127,40 +134,6 @@ func disconnect(t testing.TB, a, b host.Host) {
 		t.Fatal(err)
 	}
 }
-
-// hostNetwork is presence's network over a libp2p host.
-type hostNetwork struct{ host.Host }
-
-func (n hostNetwork) Open(ctx context.Context, to identity.PeerID, protocols ...network.Protocol) (network.Stream, error) {
-	ids := make([]protocol.ID, len(protocols))
-	for i, p := range protocols {
-		ids[i] = protocol.ID(p)
-	}
-	s, err := n.NewStream(ctx, to, ids...)
-	var unsupported multistream.ErrNotSupported[protocol.ID]
-	if errors.As(err, &unsupported) {
-		return nil, identity.Errorf(identity.CodeNotStarted, "not spoken: %w", err)
-	}
-	if err != nil {
-		return nil, identity.Errorf(identity.CodeUnreachable, "unreachable: %w", err)
-	}
-	return hostStream{s}, nil
-}
-
-func (n hostNetwork) Handle(p network.Protocol, h network.Handler) (remove func()) {
-	n.SetStreamHandler(protocol.ID(p), func(s lnet.Stream) {
-		h(context.Background(), hostStream{s})
-		_ = s.Reset()
-	})
-	return func() { n.RemoveStreamHandler(protocol.ID(p)) }
-}
-
-type hostStream struct{ lnet.Stream }
-
-func (s hostStream) Local() identity.PeerID     { return s.Conn().LocalPeer() }
-func (s hostStream) Remote() identity.PeerID    { return s.Conn().RemotePeer() }
-func (s hostStream) Protocol() network.Protocol { return network.Protocol(s.Stream.Protocol()) }
-func (s hostStream) Path() network.Path         { return network.PathDirect }
 
 // sink records what a session gets.
 type sink struct {
