@@ -91,6 +91,7 @@ type peer struct {
 	client *socketio.Client
 	stop   func() error
 	accept bool // answers ss-incomming by itself
+	credit bool // gives credit for what it receives
 
 	mu     sync.Mutex
 	events []string // as JSON arrays, attachments as "<hex length>"
@@ -156,6 +157,9 @@ func (p *peer) Event(s *socketio.Socket, e *socketio.Event) error {
 			p.mu.Lock()
 			p.data[e.Name] = append(p.data[e.Name], data...)
 			p.mu.Unlock()
+			if id, ok := strings.CutPrefix(e.Name, proxy.Queue); ok && p.credit && len(data) > 0 {
+				p.emit(proxy.Credit+id, fmt.Sprint("=", len(data)))
+			}
 			text = fmt.Appendf(text, ",%d", len(data))
 		} else {
 			text = append(append(text, ','), e.Args[i]...)

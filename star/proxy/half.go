@@ -119,8 +119,14 @@ func (h *half) take(s *socketio.Socket, size int) bool {
 	return false
 }
 
-// weight is what size bytes take of the window: a chunk larger than it takes all.
-func (h *half) weight(size int) int64 { return int64(min(size, h.d.eng.limits.Stream)) }
+// weight is what size bytes take of the window: a chunk larger than it takes all,
+// and a writer that is bounded by its credit nothing.
+func (h *half) weight(size int) int64 {
+	if h.writer.credits() {
+		return 0
+	}
+	return int64(min(size, h.d.eng.limits.Stream))
+}
 
 // wait waits for room while the sender's socket is not read.
 func (h *half) wait(s *socketio.Socket, room *budget, size int) bool {

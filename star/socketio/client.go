@@ -241,24 +241,21 @@ func (c *Client) heartbeat() {
 	}
 }
 
-// awaitLife waits for any packet after a ping.
+// awaitLife waits for any packet after a ping. A held reader sees none: the next
+// ping then shows whether the connection still takes bytes.
 func (c *Client) awaitLife(pinged time.Time, timer *time.Timer) bool {
 	s := c.socket
 	const looks = 4
-	for {
-		for range looks {
-			timer.Reset(s.core.times.PingTimeout / looks)
-			select {
-			case <-timer.C:
-			case <-s.done:
-				return true
-			}
-			if s.lastSeen.Load() >= pinged.UnixNano() {
-				return true
-			}
+	for range looks {
+		timer.Reset(s.core.times.PingTimeout / looks)
+		select {
+		case <-timer.C:
+		case <-s.done:
+			return true
 		}
-		if s.held.Load() == 0 {
-			return false
+		if s.lastSeen.Load() >= pinged.UnixNano() {
+			return true
 		}
 	}
+	return s.held.Load() != 0
 }

@@ -3,11 +3,13 @@
 package startest
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 )
 
@@ -97,6 +99,24 @@ func Load(t testing.TB) File {
 		t.Fatal(err)
 	}
 	return f
+}
+
+// OfType gives an identity of a key type: RSA, Ed25519 or secp256k1.
+func (f File) OfType(t testing.TB, kind string) Identity {
+	t.Helper()
+	for _, s := range f.Signatures {
+		if strings.EqualFold(s.Type, kind) {
+			id := Identity{Name: kind, PeerID: s.PeerID, Type: s.Type, PubKeyHex: s.PubKeyHex}
+			raw, err := hex.DecodeString(s.PrivKeyHex)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id.JSON.PrivKey = base64.StdEncoding.EncodeToString(raw)
+			return id
+		}
+	}
+	t.Fatalf("no key of type %s in the recordings", kind)
+	return Identity{}
 }
 
 // Named gives one scenario.
