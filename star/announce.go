@@ -242,8 +242,8 @@ func (a *announcer) tellPeers(s *session, from, to uint64, most int) {
 	v := from
 	for ; v < to && len(list) < most; v++ {
 		c := a.r.entry(v)
-		if own := s.only(); own != nil && own.notice == c.notice {
-			continue
+		if own := s.only(); own != nil && own.addr == c.addr {
+			continue // also one of an earlier connection
 		}
 		if _, seen := state[c.notice]; !seen {
 			list = append(list, c.notice)

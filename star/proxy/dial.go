@@ -45,6 +45,7 @@ type Dial struct {
 	id       string // as the dialer knows it
 	calleeID string // as the callee knows it
 	from, to string
+	number   int64 // in the order of their beginning
 	started  int64
 	answer   func(reason string) // tells the dialer; "" is success
 	ack      atomic.Int64        // the id that the callee answers to
@@ -71,7 +72,7 @@ type Request struct {
 
 func newDial(e *Engine, dialer, callee party, calleeID string, req Request) *Dial {
 	d := &Dial{eng: e, dialer: dialer, callee: callee, id: req.ID, calleeID: calleeID, from: req.From, to: req.To,
-		started: e.clock.Load(), answer: req.Answer}
+		number: e.numbers.Add(1), started: e.clock.Load(), answer: req.Answer}
 	d.halves[Dialer].init(d, Dialer, dialer, callee)
 	d.halves[Listener].init(d, Listener, callee, dialer)
 	return d

@@ -72,12 +72,13 @@ type Engine struct {
 	hooks  Hooks
 	mem    *ws.Memory
 
-	clock  atomic.Int64 // coarse time, Unix nanoseconds
-	held   atomic.Int64
-	paused atomic.Int64
-	bytes  atomic.Int64
-	count  atomic.Int64 // dials
-	dials  sync.Map     // of *Dial to nothing
+	clock   atomic.Int64 // coarse time, Unix nanoseconds
+	held    atomic.Int64
+	paused  atomic.Int64
+	bytes   atomic.Int64
+	count   atomic.Int64 // dials
+	numbers atomic.Int64 // dials ever made
+	dials   sync.Map     // of *Dial to nothing
 }
 
 // New makes an Engine whose buffers come from mem.

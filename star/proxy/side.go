@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -284,6 +286,7 @@ func (s *Side) Leave(reason Reason) {
 		all = append(all, d)
 	}
 	s.mu.Unlock()
+	slices.SortFunc(all, func(a, b *Dial) int { return cmp.Compare(a.number, b.number) })
 	for _, d := range all {
 		d.end(reason, s)
 	}
