@@ -98,6 +98,14 @@ ifneq ($(NPM),)
 	@touch $@
 endif
 
+# The original star programs, which the star is tested with.
+.PHONY: star-originals
+star-originals:
+ifneq ($(NPM),)
+	@$(need-npm)
+	@node tests/star/originals/install.mjs
+endif
+
 # apt-install NAME…: only as root on Debian and its children.
 define apt-install
 if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
