@@ -120,6 +120,11 @@ func (h *holder) Path(id identity.PeerID) gateway.PathInfo {
 	return pathInfo(h.pp.page.Path(id))
 }
 
+// JoinSpace implements gateway.Peer.
+func (h *holder) JoinSpace(context.Context, string) (gateway.Room, error) {
+	return nil, identity.Errorf(identity.CodeUnsupported, "this node has no channels")
+}
+
 // Leave implements gateway.Peer.
 func (h *holder) Leave() {
 	h.leave.Do(func() {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 
+	"github.com/parley-p2p/parley/gateway/spaces"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
 )
@@ -72,9 +73,31 @@ type Peer interface {
 	// Path tells how a peer is reached now, and why not.
 	Path(id identity.PeerID) PathInfo
 
-	// Leave ends this session's hold; the peer ends with its last session.
+	// JoinSpace makes the peer's agent a member of the space of this name, 1 to 255
+	// bytes of UTF-8. Sessions of one peer share its membership; each has a Room of
+	// its own. It may wait until the node runs. Errors: CodeBadSpaceHash for a name
+	// that is none, CodeLimit, CodeClosed, CodeUnsupported, the context's.
+	JoinSpace(ctx context.Context, name string) (Room, error)
+
+	// Leave ends this session's hold; the peer ends with its last session. Its
+	// Rooms have been left before.
 	Leave()
 }
+
+// Room is a session's part in a space.
+type Room = spaces.Room
+
+// Listener takes the channels of a protocol that others open.
+type Listener = spaces.Listener
+
+// Channel is a channel between the page's agent and another one.
+type Channel = spaces.Channel
+
+// OpenOptions say how a channel may be reached.
+type OpenOptions = spaces.OpenOptions
+
+// ChannelInfo says what a channel is.
+type ChannelInfo = spaces.Info
 
 // PathInfo says how a peer is reached, for people and programs.
 type PathInfo struct {

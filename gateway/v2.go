@@ -10,6 +10,7 @@ import (
 	"github.com/parley-p2p/parley/gateway/access"
 	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
+	"github.com/parley-p2p/parley/gateway/spaces"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
@@ -223,7 +224,8 @@ func (s *v2Session) welcome(resumed bool) v2.WelcomeFrame {
 	return v2.WelcomeFrame{Session: s.token[:], Resumed: resumed, Received: s.received,
 		Peer: s.peer.Key().PeerID().String(), Grace: cfg.Grace, Node: cfg.Version,
 		Limits: v2.WelcomeLimits{Frame: cfg.MaxFrame, Message: cfg.MaxMessage, Requests: cfg.Requests,
-			Outbox: cfg.Outbox, OutboxTotal: cfg.OutboxTotal}}
+			Outbox: cfg.Outbox, OutboxTotal: cfg.OutboxTotal,
+			Channels: spaces.MaxChannels, Content: spaces.MaxContent}}
 }
 
 // final reports whether a session ends with this socket: it was closed in order

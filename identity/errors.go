@@ -37,6 +37,21 @@ const (
 	CodeInternal       Code = "internal"        // a fault of parley itself
 )
 
+// The codes of channels (docs/spec/channels.md §10 and §17); besides these a
+// channel has CodeLimit, CodeTooLarge, CodeTimeout, CodeClosed and
+// CodeAlreadyStarted.
+const (
+	CodeUnknown      Code = "unknown"        // the other end failed, or closed with an error of its own
+	CodeBadChannelID Code = "bad-channel-id" // the two ends disagree about which channels there are
+	CodeBadSpaceHash Code = "bad-space-hash" // nobody there joined the space, or listens to the protocol
+	CodeBadToID      Code = "bad-to-id"      // the agent can't be found, and no relay leads to it
+	CodeBadFromID    Code = "bad-from-id"    // the other end doesn't take channels from this agent
+	CodeRelayRefused Code = "relay-refused"  // the relay does not serve this
+	CodeRelayExpired Code = "relay-expired"  // the relay's contract ended
+	CodeNotJoined    Code = "not-joined"     // the agent is not in the space on this node
+	CodeLost         Code = "lost"           // the connection under the channel broke
+)
+
 // Codes lists every code, in the order above.
 func Codes() []Code {
 	return []Code{
@@ -44,6 +59,8 @@ func Codes() []Code {
 		CodeNotStarted, CodeAlreadyStarted, CodeReserved, CodeTooLarge, CodeQueueFull, CodeLimit,
 		CodeTimeout, CodeClosed, CodeRefused, CodeUnauthorized, CodeForbidden, CodeCancelled,
 		CodeUnsupported, CodeSessionLost, CodeNetworkBlocked, CodeInternal,
+		CodeUnknown, CodeBadChannelID, CodeBadSpaceHash, CodeBadToID, CodeBadFromID, CodeRelayRefused,
+		CodeRelayExpired, CodeNotJoined, CodeLost,
 	}
 }
 

@@ -25,6 +25,16 @@ export const codes = [
   'session-lost', // the connection was away for too long: what was under way is unknown
   'network-blocked', // the browser doesn't let the page reach the node
   'internal', // a fault of parley itself
+  // channels, besides `limit`, `too-large`, `timeout`, `closed` and `already-started`
+  'unknown', // the other end failed, or closed with an error of its own
+  'bad-channel-id', // the two ends disagree about which channels there are
+  'bad-space-hash', // nobody there joined the space, or listens to the protocol
+  'bad-to-id', // the agent can't be found, and no relay leads to it
+  'bad-from-id', // the other end doesn't take channels from this agent
+  'relay-refused', // the relay does not serve this
+  'relay-expired', // the relay's contract ended
+  'not-joined', // the agent is not in the space on this node
+  'lost', // the connection under the channel broke, or the page's session with its node
 ] as const
 
 /** The kind of a {@link ParleyError}. */

@@ -21,11 +21,13 @@ type Backend struct {
 	SendTimeout time.Duration // 10 s when zero
 	Outbox      int           // bytes a conversation; 16 MiB when zero
 	Reserved    []network.Protocol
+	OpenGate    chan struct{} // when not nil, opening a channel waits for it
 
 	mu      sync.Mutex
 	holds   map[identity.PeerID][]*Hold
 	changed chan struct{} // closed and replaced when somebody joins, starts or leaves
 	joins   int
+	rooms   []*Room // what sessions hold
 }
 
 // NewBackend makes an empty network.

@@ -8,7 +8,7 @@
 //	}
 //
 // It is pure: no I/O, no state, no reflection, and nothing is allocated by what
-// a length claims. Frames that come in by the thousand (20, 24, 25, 17) cost one
+// a length claims. Frames that come in by the thousand (20, 21, 24, 25, 17) cost one
 // pass. A test holds it equal to a general CBOR library.
 package v2
 
@@ -37,6 +37,9 @@ const (
 	KindError       Kind = 18 // [18, id, code, text, retryMs?]                    node
 	KindCancel      Kind = 19 // [19, id]                                          page
 	KindSend        Kind = 20 // [20, id, peer, protocol, data, level, flags]      page
+	KindContent     Kind = 21 // [21, channel, bytes]                              both
+	KindCredit      Kind = 22 // [22, channel, bytes]                              both
+	KindEnd         Kind = 23 // [23, channel, code, text, flags?]                 both
 	KindMessage     Kind = 24 // [24, delivery, peer, protocol, data, flags]       node
 	KindHandled     Kind = 25 // [25, delivery]                                    page
 	KindReply       Kind = 26 // [26, delivery, data]                              page
@@ -45,7 +48,11 @@ const (
 	KindPresence    Kind = 29 // [29, topic, peer, joined, state]                  node
 	KindLost        Kind = 30 // [30, topic, count]                                node
 	KindEvent       Kind = 31 // [31, name, data]                                  node
+	KindIncoming    Kind = 32 // [32, channel, space, protocol, window, info]      node
 )
+
+// FlagMore in an end: contents are still to come, and the last end behind them.
+const FlagMore = 1
 
 // FlagReply in a send or message: an answer is wanted.
 const FlagReply = 1

@@ -8,7 +8,7 @@ import (
 )
 
 // open appends the head of a frame of n elements, kind included. Every kind is
-// below 32, so it fits two bytes at most.
+// below 256, so it fits two bytes at most.
 func open(dst []byte, n int, k Kind) []byte {
 	return AppendUint(AppendArray(dst, n), uint64(k))
 }
@@ -145,6 +145,8 @@ type WelcomeLimits struct {
 	Requests    int // unsettled requests and sends at once
 	Outbox      int // unsettled bytes for one peer and protocol
 	OutboxTotal int // unsettled bytes in all
+	Channels    int // channels at once
+	Content     int // bytes of one content of a channel
 }
 
 // Version is the one that this package speaks.
@@ -160,10 +162,12 @@ func AppendWelcome(dst []byte, w WelcomeFrame) []byte {
 	dst = AppendText(AppendText(dst, "peer"), w.Peer)
 	dst = AppendUint(AppendText(dst, "grace"), uint64(w.Grace/time.Millisecond))
 	dst = AppendText(AppendText(dst, "node"), w.Node)
-	dst = AppendMap(AppendText(dst, "limits"), 5)
+	dst = AppendMap(AppendText(dst, "limits"), 7)
 	dst = AppendUint(AppendText(dst, "frame"), uint64(w.Limits.Frame))
 	dst = AppendUint(AppendText(dst, "message"), uint64(w.Limits.Message))
 	dst = AppendUint(AppendText(dst, "requests"), uint64(w.Limits.Requests))
 	dst = AppendUint(AppendText(dst, "outbox"), uint64(w.Limits.Outbox))
-	return AppendUint(AppendText(dst, "outboxTotal"), uint64(w.Limits.OutboxTotal))
+	dst = AppendUint(AppendText(dst, "outboxTotal"), uint64(w.Limits.OutboxTotal))
+	dst = AppendUint(AppendText(dst, "channels"), uint64(w.Limits.Channels))
+	return AppendUint(AppendText(dst, "content"), uint64(w.Limits.Content))
 }

@@ -21,10 +21,16 @@ type Request struct {
 	Addresses []string
 	Data      network.Content // shares memory with the message
 	State     []byte          // the same; one CBOR item without tags
+
+	Space      string
+	Channel    uint64
+	Window     uint64
+	Via        string
+	DirectOnly bool
 }
 
 // Params is a set of parameters.
-type Params uint8
+type Params uint16
 
 // The parameters.
 const (
@@ -35,6 +41,9 @@ const (
 	HasAddresses
 	HasData
 	HasState
+	HasSpace
+	HasChannel
+	HasWindow
 )
 
 // MaxList bounds the peers and addresses of one request.
@@ -87,8 +96,26 @@ func (q *Request) param(key string, value *reader) error {
 	case "state":
 		q.State, q.Has = value.raw(), q.Has|HasState
 		return CheckData(q.State)
+	default:
+		q.channelParam(key, value)
 	}
 	return nil
+}
+
+// channelParam reads a parameter of a space or channel.
+func (q *Request) channelParam(key string, value *reader) {
+	switch key {
+	case "space":
+		q.Space, q.Has = string(value.text()), q.Has|HasSpace
+	case "channel":
+		q.Channel, q.Has = value.uint(MaxID), q.Has|HasChannel
+	case "window":
+		q.Window, q.Has = value.uint(MaxID), q.Has|HasWindow
+	case "via":
+		q.Via = string(value.text())
+	case "directOnly":
+		q.DirectOnly = value.bool()
+	}
 }
 
 func (r *reader) texts() []string {

@@ -75,6 +75,10 @@ func params(pairs ...any) []byte {
 			}
 		case network.Content:
 			dst = v2.AppendContent(dst, v)
+		case int:
+			dst = v2.AppendUint(dst, uint64(v))
+		case bool:
+			dst = v2.AppendBool(dst, v)
 		}
 	}
 	return dst
@@ -84,9 +88,11 @@ func frameVectors() []vector {
 	token := []byte("0123456789abcdef")
 	b64 := base64.StdEncoding.EncodeToString(token)
 	big := strings.Repeat("x", 300)
-	limits := v2.WelcomeLimits{Frame: 32 << 20, Message: 8 << 20, Requests: 1024, Outbox: 16 << 20, OutboxTotal: 32 << 20}
+	limits := v2.WelcomeLimits{Frame: 32 << 20, Message: 8 << 20, Requests: 1024, Outbox: 16 << 20, OutboxTotal: 32 << 20, Channels: 256, Content: 64 << 10}
 	pairOf := v2.AppendPair(nil, bob, "chat")
 	fromAnn := v2.AppendPair(nil, ann, "chat")
+	direct := v2.ChannelInfo{Remote: bob, Verified: true, Path: "direct", RTT: 1.5}
+	relayed := v2.ChannelInfo{Remote: bob, Verified: true, Path: "relay", Relay: ann}
 	v := func(name, from string, raw []byte, format string, args ...any) vector {
 		return vector{Name: name, From: from, Hex: hex.EncodeToString(raw), Value: json.RawMessage(fmt.Sprintf(format, args...))}
 	}
@@ -97,9 +103,9 @@ func frameVectors() []vector {
 		v("hello, resume", "page", v2.AppendHello(nil, v2.HelloFrame{Version: 2, Session: token, Received: 7}),
 			`[0,{"v":2,"session":{"$bytes":"%s"},"received":7}]`, b64),
 		v("welcome", "node", v2.AppendWelcome(nil, v2.WelcomeFrame{Session: token, Peer: ann, Grace: 30 * time.Second, Node: "1.0.0", Limits: limits}),
-			`[1,{"v":2,"session":{"$bytes":"%s"},"resumed":false,"received":0,"peer":"%s","grace":30000,"node":"1.0.0","limits":{"frame":33554432,"message":8388608,"requests":1024,"outbox":16777216,"outboxTotal":33554432}}]`, b64, ann),
+			`[1,{"v":2,"session":{"$bytes":"%s"},"resumed":false,"received":0,"peer":"%s","grace":30000,"node":"1.0.0","limits":{"frame":33554432,"message":8388608,"requests":1024,"outbox":16777216,"outboxTotal":33554432,"channels":256,"content":65536}}]`, b64, ann),
 		v("welcome, resumed", "node", v2.AppendWelcome(nil, v2.WelcomeFrame{Session: token, Resumed: true, Received: 65536, Peer: ann, Grace: time.Second, Node: "x", Limits: limits}),
-			`[1,{"v":2,"session":{"$bytes":"%s"},"resumed":true,"received":65536,"peer":"%s","grace":1000,"node":"x","limits":{"frame":33554432,"message":8388608,"requests":1024,"outbox":16777216,"outboxTotal":33554432}}]`, b64, ann),
+			`[1,{"v":2,"session":{"$bytes":"%s"},"resumed":true,"received":65536,"peer":"%s","grace":1000,"node":"x","limits":{"frame":33554432,"message":8388608,"requests":1024,"outbox":16777216,"outboxTotal":33554432,"channels":256,"content":65536}}]`, b64, ann),
 		v("received", "both", v2.AppendCount(nil, v2.KindReceived, 4294967296), `[2,4294967296]`),
 		v("ping", "both", v2.AppendCount(nil, v2.KindPing, 23), `[3,23]`),
 		v("pong", "both", v2.AppendCount(nil, v2.KindPong, 24), `[4,24]`),
@@ -146,6 +152,28 @@ func frameVectors() []vector {
 		v("presence, joined", "node", v2.AppendPresence(nil, "room", ann, true, item("here").Data), `[29,"room","%s",true,"here"]`, ann),
 		v("presence, left", "node", v2.AppendPresence(nil, "room", ann, false, nil), `[29,"room","%s",false,null]`, ann),
 		v("lost", "node", v2.AppendLost(nil, "room", 12), `[30,"room",12]`),
+		v("join", "page", v2.AppendRequest(nil, 7, "join", params("space", "chat")), `[16,7,"join",{"space":"chat"}]`),
+		v("leave", "page", v2.AppendRequest(nil, 8, "leave", params("space", "chat")), `[16,8,"leave",{"space":"chat"}]`),
+		v("open", "page", v2.AppendRequest(nil, 9, "open", params("space", "chat", "peer", bob, "protocol", "files/1", "channel", 1, "window", 262144)),
+			`[16,9,"open",{"space":"chat","peer":"%s","protocol":"files/1","channel":1,"window":262144}]`, bob),
+		v("open, through a relay", "page", v2.AppendRequest(nil, 10, "open", params("space", "chat", "peer", bob, "protocol", "files/1", "channel", 3, "window", 131072, "via", ann)),
+			`[16,10,"open",{"space":"chat","peer":"%s","protocol":"files/1","channel":3,"window":131072,"via":"%s"}]`, bob, ann),
+		v("open, through none", "page", v2.AppendRequest(nil, 11, "open", params("space", "chat", "peer", bob, "protocol", "files/1", "channel", 5, "window", 131072, "directOnly", true)),
+			`[16,11,"open",{"space":"chat","peer":"%s","protocol":"files/1","channel":5,"window":131072,"directOnly":true}]`, bob),
+		v("listen", "page", v2.AppendRequest(nil, 12, "listen", params("space", "chat", "protocol", "files/1", "window", 262144)),
+			`[16,12,"listen",{"space":"chat","protocol":"files/1","window":262144}]`),
+		v("unlisten", "page", v2.AppendRequest(nil, 13, "unlisten", params("space", "chat", "protocol", "files/1")), `[16,13,"unlisten",{"space":"chat","protocol":"files/1"}]`),
+		v("info", "page", v2.AppendRequest(nil, 14, "info", params("channel", 1)), `[16,14,"info",{"channel":1}]`),
+		v("result, a channel", "node", v2.AppendResult(nil, 9, v2.AppendOpened(nil, 262144, direct)),
+			`[17,9,{"window":262144,"info":{"remote":"%s","verified":true,"path":"direct","relay":"","rtt":1.5}}]`, bob),
+		v("incoming", "node", v2.AppendIncoming(nil, 2, "chat", "files/1", 65536, relayed),
+			`[32,2,"chat","files/1",65536,{"remote":"%s","verified":true,"path":"relay","relay":"%s","rtt":0}]`, bob, ann),
+		v("content", "both", v2.AppendChannelContent(nil, 1, []byte("abc")), `[21,1,{"$bytes":"YWJj"}]`),
+		v("content, empty", "both", v2.AppendChannelContent(nil, 65536, nil), `[21,65536,{"$bytes":""}]`),
+		v("credit", "both", v2.AppendCredit(nil, 1, 131072), `[22,1,131072]`),
+		v("end, in order", "both", v2.AppendEnd(nil, 1, "", "", false), `[23,1,"",""]`),
+		v("end, with an error", "both", v2.AppendEnd(nil, 2, "lost", "the connection broke", false), `[23,2,"lost","the connection broke"]`),
+		v("end, contents are still to come", "node", v2.AppendEnd(nil, 2, "", "", true), `[23,2,"","",1]`),
 		v("event", "node", v2.AppendEvent(nil, "path", params("peer", bob, "path", "direct")), `[31,"path",{"peer":"%s","path":"direct"}]`, bob),
 	}
 }
@@ -196,6 +224,7 @@ func badVectors() (data, frames []vector) {
 		v("an array of 2^64-1", "9bffffffffffffffff"), v("an array of 2^63 inside", "8310019b8000000000000000"),
 		v("a reserved head", "82101c"), v("a request without an id", "8310616101"), v("handled with text", "8218196161"),
 		v("an id above 2^53-1", "8218191b0020000000000000"),
+		v("content of text", "8315016161"), v("credit of bytes", "83160140"), v("an end without a code", "8317010160"),
 	}
 	return data, frames
 }
@@ -355,7 +384,7 @@ func TestVectors_FramesAreCutWhole(t *testing.T) {
 			if err != nil || len(rest) != 3 {
 				t.Fatalf("%v, %d bytes behind", err, len(rest))
 			}
-			if string(v.Value[:3]) != fmt.Sprintf("[%d,", f.Kind)[:3] {
+			if !strings.HasPrefix(string(v.Value), fmt.Sprintf("[%d,", f.Kind)) {
 				t.Fatalf("kind %d of %s", f.Kind, v.Value)
 			}
 			for i := range raw {
@@ -415,6 +444,12 @@ func TestVectors_BadFrames(t *testing.T) {
 				_, err = f.Request()
 			case f.Kind == v2.KindHandled:
 				_, err = f.Count()
+			case f.Kind == v2.KindContent:
+				_, _, err = f.ChannelContent()
+			case f.Kind == v2.KindCredit:
+				_, _, err = f.Credit()
+			case f.Kind == v2.KindEnd:
+				_, err = f.End()
 			}
 			if !errors.Is(err, v2.ErrFrame) {
 				t.Fatalf("frame %d: %v", f.Kind, err)

@@ -88,29 +88,13 @@ func (c Code) String() string {
 	return names[Unknown]
 }
 
-// Identity is the nearest code that all of parley shares.
+// Identity is the code as pages see it: the name (docs/spec/channels.md §17),
+// but for Duplicate, which all of parley calls already-started.
 func (c Code) Identity() identity.Code {
-	switch c {
-	case BadSpace, RelayRefused:
-		return identity.CodeRefused
-	case BadTo:
-		return identity.CodeUnreachable
-	case BadFrom:
-		return identity.CodeForbidden
-	case Limit:
-		return identity.CodeLimit
-	case Lost, Closed, RelayExpired:
-		return identity.CodeClosed
-	case NotJoined:
-		return identity.CodeNotStarted
-	case TooLarge:
-		return identity.CodeTooLarge
-	case Timeout:
-		return identity.CodeTimeout
-	case Duplicate:
+	if c == Duplicate {
 		return identity.CodeAlreadyStarted
 	}
-	return identity.CodeRefused
+	return identity.Code(c.String())
 }
 
 // wire is the code as the other end sees it.
