@@ -1,0 +1,17 @@
+// What all files need: the original programs, and a star to test them with.
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+const root = new URL('../..', import.meta.url).pathname
+
+export default function build(): () => void {
+  execFileSync('node', [join(root, 'tests/star/originals/install.mjs')], { stdio: 'inherit' })
+  const folder = mkdtempSync(join(tmpdir(), 'parley-star-'))
+  for (const name of ['starserver', 'pullserver']) {
+    execFileSync('go', ['build', '-o', join(folder, name), `./star/internal/${name}`], { cwd: root, stdio: 'inherit' })
+  }
+  process.env.PARLEY_STAR_PROGRAMS = folder
+  return () => rmSync(folder, { recursive: true })
+}

@@ -1,0 +1,110 @@
+// Star servers for tests: parley's, as a process of its own.
+import { spawn, type ChildProcess } from 'node:child_process'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+
+/** Nanoseconds, as star.Options has times. */
+export const seconds = (n: number): number => Math.round(n * 1e9)
+
+/** star.Options, as far as tests set it. */
+export interface Options {
+  Port?: number
+  OpenJoins?: boolean
+  AnyMultiaddr?: boolean
+  Refresh?: number
+  Drain?: number
+  Names?: string[]
+  TrustedProxies?: string[]
+  Admin?: string
+  Policy?: string
+  TLS?: Record<string, string>
+  Limits?: Record<string, number>
+  Sockets?: Record<string, number>
+  Times?: Record<string, number>
+  Streams?: Record<string, number>
+}
+
+/** A server without challenge that takes every address. */
+export const open: Options = { OpenJoins: true, AnyMultiaddr: true }
+
+export class Star {
+  readonly #process: ChildProcess
+  readonly #ended: Promise<void>
+  readonly #options: Options
+  #output = ''
+
+  private constructor(options: Options) {
+    this.#options = options
+    const program = join(process.env.PARLEY_STAR_PROGRAMS!, 'starserver')
+    this.#process = spawn(program, [JSON.stringify({ Drain: seconds(0.5), ...options })], { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#ended = new Promise((resolve) => this.#process.once('close', () => resolve()))
+  }
+
+  /** Starts one on a free port; challenge and strict addresses are on unless told. */
+  static async start(options: Options = {}): Promise<Star> {
+    const star = new Star(options)
+    await new Promise<void>((resolve, reject) => {
+      star.#process.stdout!.on('data', (chunk: Buffer) => {
+        star.#output += chunk
+        if (/^Listening on: .+\n/m.test(star.#output)) resolve()
+      })
+      void star.#ended.then(() => reject(new Error(`the star ended: ${star.#output}`)))
+    })
+    return star
+  }
+
+  /** The same one again at the same port, after its end. */
+  again(): Promise<Star> {
+    return Star.start({ ...this.#options, Port: this.port })
+  }
+
+  get url(): string {
+    return /^Listening on: (\S+)/m.exec(this.#output)![1]!
+  }
+
+  get port(): number {
+    return Number(new URL(this.url).port)
+  }
+
+  get output(): string {
+    return this.#output
+  }
+
+  /** A star address here; without an id just the server's. */
+  address(id?: string): string {
+    return `/ip4/127.0.0.1/tcp/${this.port}/ws/p2p-websocket-star` + (id ? `/ipfs/${id}` : '')
+  }
+
+  /** Drains, or kills. */
+  async stop(signal: 'SIGTERM' | 'SIGKILL' = 'SIGTERM'): Promise<void> {
+    this.#process.kill(signal)
+    await this.#ended
+  }
+
+  signal(signal: 'SIGTERM'): void {
+    this.#process.kill(signal)
+  }
+
+  get ended(): Promise<void> {
+    return this.#ended
+  }
+
+  /** One of the server's gauges and counters. */
+  async metric(name: string): Promise<number> {
+    const text = await (await fetch(`${this.url}/metrics`)).text()
+    const line = text.split('\n').find((l) => l.startsWith(`${name} `))
+    if (!line) throw new Error(`no metric ${name}`)
+    return Number(line.split(' ')[1])
+  }
+
+  /** Throws unless the server serves. */
+  async alive(): Promise<void> {
+    const page = await fetch(this.url)
+    if (page.status !== 200) throw new Error(`status ${page.status}`)
+  }
+
+  /** A raw connection to it. */
+  raw(): ReturnType<typeof connect> {
+    return connect(this.port, '127.0.0.1')
+  }
+}
