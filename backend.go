@@ -43,6 +43,7 @@ type pagePeer struct {
 	talk   *peer.Peer
 	ready  *discover.ReadyList // the peers it keeps connections to
 	forget func()              // ends being found through this node
+	refuse func()              // ends taking connections of channels for it
 	err    error
 
 	holders int // guarded by backend.mu
@@ -115,12 +116,14 @@ func (b *backend) build(ctx context.Context, pp *pagePeer) (err error) {
 	}
 	pp.ready = discover.NewReadyList(pp.page, nil)
 	pp.forget = b.node.found.AddPage(pp.key, pp.page.Addrs)
+	pp.refuse = b.node.channels.Accept(pp.page)
 	return nil
 }
 
 // end closes what build made, from the page inward.
 func (pp *pagePeer) end() {
 	pp.forget()
+	pp.refuse()
 	pp.ready.Close()
 	pp.talk.Close()
 	_ = pp.page.Close() // what it reports is of sockets that are gone

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-p2p/parley/admin"
+	"github.com/parley-p2p/parley/channel"
 	"github.com/parley-p2p/parley/discover"
 	"github.com/parley-p2p/parley/gateway"
 	"github.com/parley-p2p/parley/gateway/access"
@@ -27,23 +28,25 @@ import (
 // holds.
 type Node struct {
 	// Static after New.
-	cfg     Config
-	log     *slog.Logger
-	data    *Data
-	host    *host.Node
-	found   *discover.Discovery
-	peers   *peer.Node
-	router  *topic.Router
-	topics  *topic.Node
-	backend *backend
-	gateway *gateway.Gateway
-	access  *access.Policy
-	pages   *pageWatch
-	server  *http.Server
-	admin   *admin.Admin
-	sockets []net.Listener
-	port    int
-	began   time.Time
+	cfg      Config
+	log      *slog.Logger
+	data     *Data
+	host     *host.Node
+	found    *discover.Discovery
+	peers    *peer.Node
+	router   *topic.Router
+	topics   *topic.Node
+	located  *locator
+	channels *channel.Node
+	backend  *backend
+	gateway  *gateway.Gateway
+	access   *access.Policy
+	pages    *pageWatch
+	server   *http.Server
+	admin    *admin.Admin
+	sockets  []net.Listener
+	port     int
+	began    time.Time
 
 	serving    atomic.Bool        // pages and peers are taken
 	stopTopics context.CancelFunc // ends the topics' router, which starts with New
@@ -72,7 +75,7 @@ func New(cfg Config) (n *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openData, n.openSockets, n.makeHost, n.makeTalk, n.makeGateway} {
+	for _, build := range []func() error{n.openData, n.openSockets, n.makeHost, n.makeTalk, n.makeChannels, n.makeGateway} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -154,6 +157,8 @@ func (n *Node) Run(ctx context.Context) error {
 	parts.Go(func() error { return n.peers.Run(life) })
 	parts.Go(func() error { return n.topics.Run(life) })
 	parts.Go(func() error { return n.found.Run(life) })
+	parts.Go(func() error { return n.located.Run(life) })
+	parts.Go(func() error { return n.channels.Run(life) })
 	parts.Go(func() error { return n.gateway.Run(life) })
 	parts.Go(func() error { n.giveBack(life); return nil })
 	for _, socket := range n.sockets {

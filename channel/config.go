@@ -23,7 +23,10 @@ type Config struct {
 	Network network.Network // required
 	Key     identity.Agent  // the node's own key; needed to relay for others
 	Locator Locator         // nil: agents are dialled as peers
-	Limits  Limits
+	// Own reports whether another peer id than Network's leads to this node too,
+	// such as a page's (Accept); nil: none does. It must not block.
+	Own    func(id identity.PeerID) bool
+	Limits Limits
 
 	// Quiet answers "no such space" and "no such agent" alike, after the same
 	// work, so that strangers can't list who is here.

@@ -89,11 +89,9 @@ func (n *Node) Run(ctx context.Context) error {
 	close(n.started)
 	n.mu.Unlock()
 
-	remove := n.cfg.Network.Handle(Protocol, n.handler(wire.Unpacked))
-	removePacked := n.cfg.Network.Handle(ProtocolPacked, n.handler(wire.Packed))
+	remove := n.Accept(n.cfg.Network)
 	<-ctx.Done()
 	remove()
-	removePacked()
 	n.stop()
 	n.wg.Wait()
 	return nil
@@ -139,6 +137,18 @@ func (n *Node) start(f func(ctx context.Context)) bool {
 		f(ctx)
 	}()
 	return true
+}
+
+// Accept takes connections for this node on another identity that leads to it,
+// such as a page's, until remove is called; they live on. Those on the node's own
+// identity are taken while Run runs.
+func (n *Node) Accept(on network.Network) (remove func()) {
+	plain := on.Handle(Protocol, n.handler(wire.Unpacked))
+	packed := on.Handle(ProtocolPacked, n.handler(wire.Packed))
+	return func() {
+		plain()
+		packed()
+	}
 }
 
 func (n *Node) handler(e wire.Encoding) network.Handler {

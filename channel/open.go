@@ -147,8 +147,8 @@ func (a *attempt) through(ctx context.Context, relay identity.PeerID) (*channel,
 // when no other place needs to be tried.
 func (a *attempt) tryNode(ctx context.Context, node identity.PeerID) (*channel, bool) {
 	n := a.member.node
-	if node == n.cfg.Network.Local() {
-		return nil, false
+	if node == n.cfg.Network.Local() || n.cfg.Own != nil && n.cfg.Own(node) {
+		return nil, false // it is not among the members here
 	}
 	l, err := n.connect(ctx, node)
 	if err != nil {

@@ -27,8 +27,10 @@ type Record struct {
 	Body    []byte    // at most MaxRecordBody bytes; its form belongs to the kind
 }
 
-// SignRecord encodes r and signs it with key, whose agent becomes the signer.
-func SignRecord(key Key, r Record) ([]byte, error) {
+// SignRecord encodes r and lets the agent, for example a Key, sign it: it becomes
+// the signer. Errors: CodeMalformed, CodeTooLarge, CodeForbidden where the agent
+// does not sign.
+func SignRecord(agent Agent, r Record) ([]byte, error) {
 	if r.Kind == "" || len(r.Kind) > MaxRecordKind {
 		return nil, Errorf(CodeMalformed, "record kind has %d bytes, limit %d", len(r.Kind), MaxRecordKind)
 	}
@@ -38,9 +40,13 @@ func SignRecord(key Key, r Record) ([]byte, error) {
 	if r.Expires.UnixMilli() > maxExpiry {
 		return nil, Errorf(CodeMalformed, "record expires too late")
 	}
-	r.Signer = key.Agent()
+	r.Signer = agent.Agent()
 	raw := appendRecord(nil, r)
-	return append(raw, key.Sign(recordDigest(raw))...), nil
+	signature := agent.Sign(recordDigest(raw))
+	if len(signature) != ed25519.SignatureSize {
+		return nil, Errorf(CodeForbidden, "the agent does not sign")
+	}
+	return append(raw, signature...), nil
 }
 
 // OpenRecord decodes raw, checks the signature and that it is of the kind

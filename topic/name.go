@@ -1,6 +1,7 @@
 package topic
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -11,8 +12,13 @@ import (
 // MaxName is the length of a topic's name in bytes (gateway.md §6.1).
 const MaxName = 256
 
-// reservedPrefix begins the topics that belong to parley itself.
-const reservedPrefix = "/parley/"
+// reservedPrefixes begin the topics that belong to parley itself.
+var reservedPrefixes = []string{"/parley/", SpacePrefix}
+
+// SpacePrefix begins the topics in which nodes tell which agents joined a space
+// of channels: behind it is the space's hash in hex (channels.md §5). Pages can't
+// use them.
+const SpacePrefix = "parley/space/"
 
 // checkName refuses names that aren't topics of pages.
 func checkName(name string) error {
@@ -25,7 +31,7 @@ func checkName(name string) error {
 		return identity.Errorf(identity.CodeMalformed, "topic is not valid UTF-8")
 	case strings.ContainsFunc(name, hidden):
 		return identity.Errorf(identity.CodeMalformed, "topic has control characters")
-	case strings.HasPrefix(name, reservedPrefix):
+	case slices.ContainsFunc(reservedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }):
 		return identity.Errorf(identity.CodeReserved, "topic is reserved: %s", name)
 	}
 	return nil

@@ -221,7 +221,7 @@ func (n *Node) roomGone(r *room) {
 // member of a topic while any of them is.
 func (n *Node) Join(key identity.Key, sink Sink) *Page {
 	pacer, _ := sink.(Pacer)
-	return &Page{node: n, key: key, id: key.PeerID(), sink: sink, pacer: pacer,
+	return &Page{node: n, key: key, agent: key, id: key.PeerID(), sink: sink, pacer: pacer,
 		turn: flow.NewWindow(1), rooms: make(map[string]*room)}
 }
 

@@ -32,8 +32,10 @@ type Pacer interface {
 type Page struct {
 	// static
 	node  *Node
-	key   identity.Key
+	key   identity.Key   // signs publications; none where it only attends
+	agent identity.Agent // signs presence
 	id    identity.PeerID
+	own   bool // topics of parley itself, and nothing published
 	sink  Sink
 	pacer Pacer        // nil where the sink is none
 	turn  *flow.Window // 1: one subscribe or unsubscribe at a time
@@ -50,7 +52,7 @@ type Page struct {
 // KiB, nil for none. Errors: CodeMalformed, CodeReserved, CodeTooLarge (the
 // state), CodeLimit, CodeCancelled, CodeClosed.
 func (p *Page) Subscribe(ctx context.Context, topic string, state []byte) ([]network.Member, error) {
-	if err := checkName(topic); err != nil {
+	if err := p.check(topic); err != nil {
 		return nil, err
 	}
 	if err := checkState(state); err != nil {
@@ -106,7 +108,7 @@ var errLeft = &identity.Error{Code: identity.CodeClosed, Text: "page has left"}
 // Unsubscribe leaves a topic; nothing of it comes after it returned. It is
 // idempotent.
 func (p *Page) Unsubscribe(topic string) error {
-	if err := checkName(topic); err != nil {
+	if err := p.check(topic); err != nil {
 		return err
 	}
 	if p.turn.Take(p.node.ctx, 1) != nil {

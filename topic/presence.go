@@ -23,7 +23,8 @@ type presence struct {
 
 // announcement is a page of this node in a topic.
 type announcement struct {
-	key    identity.Key
+	agent  identity.Agent
+	page   identity.PeerID // the agent's other name
 	state  []byte
 	record []byte
 	signed time.Time
@@ -84,11 +85,11 @@ func (n *Node) prune(l *link) {
 }
 
 // announce tells every node in the topic that a page of this one is in it.
-func (n *Node) announce(topic string, key identity.Key, state []byte) {
+func (n *Node) announce(topic string, page *Page, state []byte) {
 	if n.network == nil {
 		return
 	}
-	a := &announcement{key: key, state: state}
+	a := &announcement{agent: page.agent, page: page.id, state: state}
 	n.sign(topic, a, time.Now())
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -97,8 +98,8 @@ func (n *Node) announce(topic string, key identity.Key, state []byte) {
 		pages = make(map[identity.PeerID]*announcement)
 		n.told.mine[topic] = pages
 	}
-	pages[key.PeerID()] = a
-	n.changed(topic, key.PeerID())
+	pages[page.id] = a
+	n.changed(topic, page.id)
 }
 
 // withdraw tells that it no longer is.
@@ -123,12 +124,12 @@ func (n *Node) sign(topic string, a *announcement, now time.Time) {
 	n.mu.Unlock()
 	var addresses []string
 	if n.config.Addresses != nil {
-		addresses = n.config.Addresses(a.key.PeerID())
+		addresses = n.config.Addresses(a.page)
 	}
-	record, err := signClaim(a.key, claim{topic: topic, node: n.router.ID(), addresses: addresses,
+	record, err := signClaim(a.agent, claim{topic: topic, node: n.router.ID(), addresses: addresses,
 		state: a.state, seq: seq, expires: now.Add(recordLife)})
-	if err != nil { // a bug: everything in it was checked before
-		n.log.Error("presence record not signed", "topic", topic, "err", err)
+	if err != nil { // an agent that refuses to sign; the rest was checked before
+		n.log.Warn("presence record not signed", "topic", topic, "err", err)
 	}
 	a.record, a.signed = record, now
 }
@@ -228,12 +229,12 @@ func (n *Node) renewRecords(now time.Time) {
 	}
 	n.mu.Unlock()
 	for _, d := range sign {
-		fresh := &announcement{key: d.a.key, state: d.a.state}
+		fresh := &announcement{agent: d.a.agent, page: d.a.page, state: d.a.state}
 		n.sign(d.topic, fresh, now)
 		n.mu.Lock()
-		if n.told.mine[d.topic][fresh.key.PeerID()] == d.a { // not replaced meanwhile
-			n.told.mine[d.topic][fresh.key.PeerID()] = fresh
-			n.changed(d.topic, fresh.key.PeerID())
+		if n.told.mine[d.topic][fresh.page] == d.a { // not replaced meanwhile
+			n.told.mine[d.topic][fresh.page] = fresh
+			n.changed(d.topic, fresh.page)
 		}
 		n.mu.Unlock()
 	}
@@ -254,7 +255,7 @@ func (n *Node) Refresh(page identity.PeerID) {
 	}
 	n.mu.Unlock()
 	for topic, a := range found {
-		fresh := &announcement{key: a.key, state: a.state}
+		fresh := &announcement{agent: a.agent, page: page, state: a.state}
 		n.sign(topic, fresh, time.Now())
 		n.mu.Lock()
 		if n.told.mine[topic][page] == a {

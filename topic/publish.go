@@ -26,6 +26,9 @@ func (p *Page) Publish(ctx context.Context, topic string, c network.Content) err
 	if err := checkName(topic); err != nil {
 		return err
 	}
+	if p.own {
+		return identity.Errorf(identity.CodeReserved, "who attends publishes nothing")
+	}
 	text, err := c.JSON()
 	if err != nil {
 		return err

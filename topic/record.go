@@ -57,7 +57,7 @@ type claim struct {
 }
 
 // signClaim makes the record of c. What is too much of the addresses is left out.
-func signClaim(key identity.Key, c claim) ([]byte, error) {
+func signClaim(agent identity.Agent, c claim) ([]byte, error) {
 	body := appendPrefixed(nil, c.topic)
 	body = appendPrefixed(body, string(c.node))
 	kept := make([]string, 0, maxAddresses)
@@ -71,7 +71,7 @@ func signClaim(key identity.Key, c claim) ([]byte, error) {
 		body = appendPrefixed(body, a)
 	}
 	body = appendPrefixed(body, string(c.state))
-	return identity.SignRecord(key, identity.Record{Kind: presenceKind, Seq: c.seq, Expires: c.expires, Body: body})
+	return identity.SignRecord(agent, identity.Record{Kind: presenceKind, Seq: c.seq, Expires: c.expires, Body: body})
 }
 
 // openClaim reads a record that node sent and checks everything in it.

@@ -3,7 +3,6 @@ package topic
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"testing"
@@ -72,7 +71,7 @@ func newNode(t testing.TB, options ...nodeOption) *testNode {
 // enough to fill them.
 func newNodeWithQueue(t testing.TB, queue int, options ...nodeOption) *testNode {
 	t.Helper()
-	config := Config{Log: slog.New(slog.NewTextHandler(io.Discard, nil))}
+	config := Config{Log: slog.New(slog.DiscardHandler)}
 	presence := true
 	for _, o := range options {
 		o(&config, &presence)

@@ -34,7 +34,7 @@ func (r *room) subscribe(p *Page, state []byte) ([]network.Member, error) {
 		r.tell(m, true)
 	}
 	if changed || !there && r.locals[p.id] == 1 {
-		r.node.announce(r.wire, p.key, state)
+		r.node.announce(r.wire, p, state)
 	}
 	r.renewView()
 	r.wakeKeeper()

@@ -1,0 +1,137 @@
+package parley
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/parley-p2p/parley/channel"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
+)
+
+func newKey(t *testing.T) identity.Key {
+	t.Helper()
+	key, err := identity.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func join(ctx context.Context, t *testing.T, n *Node, space string, key identity.Key) channel.Member {
+	t.Helper()
+	m, err := n.Space(space).Join(ctx, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// echo answers every content on every channel to a member.
+func echo(t *testing.T, m channel.Member, protocol string) {
+	t.Helper()
+	l, err := m.Listen(protocol)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			ch, err := l.Accept(context.Background())
+			if err != nil {
+				return
+			}
+			for {
+				msg, err := ch.Receive(context.Background())
+				if err != nil || ch.Send(context.Background(), msg) != nil {
+					break
+				}
+			}
+			_ = ch.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-ended })
+}
+
+func exchange(ctx context.Context, t *testing.T, m channel.Member, to identity.AgentID, want network.Path, opts ...channel.OpenOption) channel.Info {
+	t.Helper()
+	ch, err := m.Open(ctx, to, "echo/1", opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ch.Close()
+	if err := ch.Send(ctx, []byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ch.Receive(ctx)
+	if err != nil || string(got) != "hello" {
+		t.Fatalf("got %q, %v", got, err)
+	}
+	info := ch.Info()
+	if info.Path != want || info.Remote != to || !info.Verified {
+		t.Errorf("channel is %+v, want path %s", info, want)
+	}
+	return info
+}
+
+// TestSpaceOfTwoNodes: the agents of two nodes find each other by presence in
+// their space; one that is also a page is found without having joined anything
+// before, and an agent of the own node through memory.
+func TestSpaceOfTwoNodes(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	first, second := runNode(t, loopbackConfig(t)), runNode(t, loopbackConfig(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	alice, bob, carol := newKey(t), newKey(t), newKey(t)
+
+	a := join(ctx, t, first, "chess", alice)
+	b := join(ctx, t, second, "chess", bob)
+	c := join(ctx, t, first, "chess", carol)
+	echo(t, b, "echo/1")
+	echo(t, c, "echo/1")
+	if info := exchange(ctx, t, a, bob.Agent(), network.PathDirect); info.Node != second.ID() {
+		t.Errorf("connected to %s, want the node %s", info.Node, second.ID())
+	}
+	exchange(ctx, t, a, carol.Agent(), network.PathLocal)
+
+	if err := b.Leave(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Open(ctx, bob.Agent(), "echo/1"); !errors.Is(err, channel.ErrNoAgent) && !errors.Is(err, channel.ErrNoSpace) {
+		t.Errorf("opening to an agent that has left: %v", err)
+	}
+}
+
+// TestSpaceOfAPage: a page's key is an agent, and a connection to the page's own
+// host leads to its node's spaces.
+func TestSpaceOfAPage(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	first, second := runNode(t, loopbackConfig(t)), runNode(t, loopbackConfig(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	key := newKey(t)
+	page, err := second.Peer(ctx, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = page.Close() })
+	m := join(ctx, t, second, "chess", key)
+	echo(t, m, "echo/1")
+	a := join(ctx, t, first, "chess", newKey(t))
+	exchange(ctx, t, a, key.Agent(), network.PathDirect)
+
+	for _, p := range []network.Protocol{channel.Protocol, channel.ProtocolPacked} {
+		s, err := first.host.Open(ctx, key.PeerID(), p)
+		if err != nil {
+			t.Errorf("the page's host: %v", err)
+			continue
+		}
+		_ = s.Reset()
+	}
+	if node, ok := first.found.NodeOf(ctx, key.PeerID()); !ok || node != second.ID() {
+		t.Errorf("the page is at %s, %v, want %s", node, ok, second.ID())
+	}
+}
