@@ -145,7 +145,7 @@ func TestUnknownAgentAndProtocol(t *testing.T) {
 		wantErr(t, err, want)
 		_, err = alice.Open(t.Context(), testKey(t, 99).Agent(), "x")
 		wantErr(t, err, ErrNoAgent)
-		if identity.CodeOf(err) != identity.CodeUnreachable {
+		if identity.CodeOf(err) != identity.CodeBadToID {
 			t.Errorf("code %s", identity.CodeOf(err))
 		}
 	}
