@@ -1,8 +1,8 @@
 // Acceptance A-1: two original clients meet on parley's server.
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { exchange, NpmPeer, originals, pushable, readAll, recordedId, stacks, until } from './npm'
-import { Star } from './server'
+import { exchange, NpmPeer, originals, pushable, readAll, recordedId, stacks, until } from './npm.js'
+import { Star } from './server.js'
 
 describe.each(stacks)('two clients of the %s stack', (stack) => {
   const { pull } = originals(stack)
