@@ -43,6 +43,10 @@ type Config struct {
 	// nil opens none. Where it succeeded and no page comes, the node ends after
 	// a minute.
 	OpenBrowser func(url string) error `toml:"-"`
+	// OwnsProcess says that the process is there for the node alone, so that it
+	// may set how Go collects garbage: less often while busy, and at once when
+	// there is nothing to do. GOGC or GOMEMLIMIT in the environment win.
+	OwnsProcess bool `toml:"-"`
 }
 
 // Started says where a node that has started can be found.

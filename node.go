@@ -160,7 +160,7 @@ func (n *Node) Run(ctx context.Context) error {
 	parts.Go(func() error { return n.located.Run(life) })
 	parts.Go(func() error { return n.channels.Run(life) })
 	parts.Go(func() error { return n.gateway.Run(life) })
-	parts.Go(func() error { n.giveBack(life); return nil })
+	parts.Go(func() error { n.tendMemory(life); return nil })
 	for _, socket := range n.sockets {
 		parts.Go(func() error { return n.serve(socket) })
 	}

@@ -22,4 +22,7 @@ func main() {
 	os.Exit(a.run(os.Args[1:]))
 }
 
-func startNode(cfg parley.Config) (node, error) { return parley.New(cfg) }
+func startNode(cfg parley.Config) (node, error) {
+	cfg.OwnsProcess = true
+	return parley.New(cfg)
+}
