@@ -37,9 +37,9 @@ const (
 
 var verbs = []string{Accept, Queue, Error, Credit, Stop}
 
-// splitName takes an event's name apart; ok is false for names that are not about
+// SplitName takes an event's name apart; ok is false for names that are not about
 // a stream.
-func splitName(name string) (verb, id string, kind Kind, ok bool) {
+func SplitName(name string) (verb, id string, kind Kind, ok bool) {
 	for _, verb := range verbs {
 		if rest, found := strings.CutPrefix(name, verb); found {
 			if id, found := strings.CutSuffix(rest, ".dialer"); found {
@@ -59,9 +59,9 @@ var (
 	routeTail = []byte(`",{"_placeholder":true,"num":0}]`)
 )
 
-// route finds the stream of a chunk without parsing; ok is false where the text
+// Route finds the stream of a chunk without parsing; ok is false where the text
 // is not exactly of the usual form.
-func route(text []byte) (id []byte, kind Kind, ok bool) {
+func Route(text []byte) (id []byte, kind Kind, ok bool) {
 	if len(text) < len(routeHead)+len(routeTail) || !bytes.HasPrefix(text, routeHead) || !bytes.HasSuffix(text, routeTail) {
 		return nil, 0, false
 	}

@@ -152,7 +152,7 @@ func (s *Side) find(id []byte, kind Kind, writer bool) *half {
 // Chunk is offered every event with one attachment, raw; true means that it was
 // one of a stream.
 func (s *Side) Chunk(text, data []byte, buf **ws.Buf) bool {
-	id, kind, ok := route(text)
+	id, kind, ok := Route(text)
 	if !ok {
 		return false
 	}
@@ -174,7 +174,7 @@ func (s *Side) chunk(id []byte, kind Kind, data []byte, buf **ws.Buf) {
 
 // Event is given every other event; false means that it is not about a stream.
 func (s *Side) Event(e *socketio.Event) bool {
-	verb, id, kind, ok := splitName(e.Name)
+	verb, id, kind, ok := SplitName(e.Name)
 	if !ok {
 		return false
 	}
