@@ -85,7 +85,7 @@ func (srv *Server) connect(sock *socketio.Socket, r *http.Request) (json.RawMess
 		return nil, &identity.Error{Code: identity.CodeLimit, Text: "too many connections", RetryAfter: retry}
 	}
 	query := r.URL.Query()
-	s := &session{srv: srv, sock: sock, ip: ip, ext: query.Get("parley") == "1"}
+	s := &session{srv: srv, sock: sock, ip: ip, ext: query.Get("parley") == "1", number: srv.numbers.Add(1)}
 	if s.ext {
 		s.since = query.Get("since")
 	}

@@ -164,19 +164,28 @@ func (s *session) verify(ch *challenge, signature string) (v verdict, ok bool) {
 // enter is step 5. key is the proven id, "" without challenge.
 func (s *session) enter(addr, key string, now time.Time) (say string, raw []byte) {
 	srv := s.srv
-	j := srv.roster.join(s, addr, key, now)
+	key = keyHash(key)
+	j := srv.roster.may(s, addr, key)
 	if j.say == sayInUse && !j.prev.sess.awake(s) {
 		j.prev.sess.sock.Close(closeStale, errStale)
-		srv.roster.drop(j.prev)
-		j = srv.roster.join(s, addr, key, now)
+		if srv.roster.drop(j.prev) {
+			srv.left(j.prev)
+		}
+		j = srv.roster.may(s, addr, key)
 	}
 	if j.say != "" {
 		return j.say, nil
 	}
 	if !j.same {
-		if say := srv.registryJoined(s, j.m); say != "" {
-			srv.roster.drop(j.m)
+		epoch, say := s.claim(addr, key)
+		if say != "" {
 			return say, nil
+		}
+		if j = srv.roster.join(s, addr, key, epoch, now); j.say != "" {
+			if epoch != 0 {
+				srv.opts.Registry.Release(srv.roster.lookup(addr), epoch)
+			}
+			return j.say, nil
 		}
 		if j.prev != nil && j.prev.sess != nil {
 			j.prev.sess.tellLost(j.prev.addr, "taken over by its owner")

@@ -44,7 +44,7 @@ func newMetrics(srv *Server) *metrics {
 	m.dials = f.counter("rendezvous_dials_total", "All dials since the server started.")
 	m.dialsGood = f.counter("rendezvous_dials_total_success", "Dials that succeeded.")
 	m.dialsBad = f.counter("rendezvous_dials_total_failure", "Dials that failed.")
-	f.gauge("rendezvous_peers", "Peers online now.", func() float64 { n, _ := srv.roster.size(); return float64(n) })
+	f.gauge("rendezvous_peers", "Peers online now, at this server.", func() float64 { return float64(srv.roster.here()) })
 
 	labels := []string{"method", "path", "cardinality", "status"}
 	m.requests = prometheus.NewSummaryVec(prometheus.SummaryOpts{Name: "http_request_duration_milliseconds", Help: "Request duration in milliseconds.",
@@ -82,6 +82,17 @@ func (m *metrics) gauges(srv *Server, f factory) {
 	f.gauge("parley_star_queue_bytes", "Bytes held for readers.", func() float64 { return float64(srv.engine.Stats().Held) })
 	f.gauge("parley_star_paused_senders", "Senders that are not read.", func() float64 { return float64(srv.engine.Stats().Paused) })
 	f.counterFunc("parley_star_stream_bytes_total", "Bytes carried.", func() float64 { return float64(srv.engine.Stats().Bytes) })
+	r := srv.opts.Registry
+	if r == nil {
+		return
+	}
+	f.gauge("parley_star_lease_valid", "1 while the cluster holds this server for alive.", func() float64 {
+		if r.Ready() {
+			return 1
+		}
+		return 0
+	})
+	f.counterFunc("parley_star_cluster_bytes_total", "Bytes of streams to and from other servers.", func() float64 { return float64(r.Bytes()) })
 }
 
 // factory registers metrics as it makes them.

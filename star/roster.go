@@ -37,13 +37,14 @@ func (n *notice) quoted() []byte { return n.text[len(`42["`+eventPeer+`",`) : le
 type member struct {
 	// Static after construction.
 	*notice
-	key    string   // the id that was proven; "" without challenge
+	place  string   // where it is in the table
+	key    string   // hash of the id that was proven; "" without challenge
 	sess   *session // nil where another server has it
 	server string   // that server
-	epoch  uint64
 	since  time.Time
 
 	// Guarded by roster.mu.
+	epoch     uint64    // of several owners of an address the highest counts (S-8)
 	at        int       // in roster.order
 	logged    uint64    // its entry in the log
 	announced time.Time // last, to all
@@ -68,6 +69,7 @@ type roster struct {
 	mu      sync.RWMutex
 	byAddr  map[string]*member
 	order   []*member // all, in no particular order
+	own     int       // of them, those at this server
 	perKey  map[string]int
 	perIP   map[netip.Prefix]int
 	log     []change // ring; entry v is at v % logSize
@@ -122,12 +124,16 @@ type joined struct {
 	same bool    // the session was there already
 }
 
-// join puts sess at addr. With a key, which must be proven, it takes the address
-// from another session (S-8); without, a taken address is in use.
-func (r *roster) join(sess *session, addr, key string, now time.Time) joined {
+// may says what a join would come to now.
+func (r *roster) may(sess *session, addr, key string) joined {
 	at := r.lookup(addr)
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.judge(at, sess, addr, key)
+}
+
+// judge is may; the caller holds mu.
+func (r *roster) judge(at string, sess *session, addr, key string) joined {
 	prev := r.byAddr[at]
 	switch {
 	case prev != nil && prev.sess == sess && prev.addr == addr:
@@ -135,23 +141,39 @@ func (r *roster) join(sess *session, addr, key string, now time.Time) joined {
 	case prev != nil && prev.sess != sess && key == "":
 		return joined{prev: prev, say: sayInUse}
 	}
-	if say := r.roomFor(sess, key, prev); say != "" {
-		return joined{say: say}
+	return joined{prev: prev, say: r.roomFor(sess, key, prev)}
+}
+
+// join puts sess at addr. With a key, which must be proven, it takes the address
+// from another session (S-8); without, a taken address is in use. An epoch, where
+// it isn't 0, is the registry's; a higher one that came meanwhile stays.
+func (r *roster) join(sess *session, addr, key string, epoch uint64, now time.Time) joined {
+	at := r.lookup(addr)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	j := r.judge(at, sess, addr, key)
+	if j.say != "" || j.same {
+		return j
 	}
-	r.epoch++
-	m := &member{notice: newNotice(addr), key: key, sess: sess, epoch: r.epoch, since: now, announced: now}
-	if prev != nil {
-		r.takeOut(prev)
+	if epoch == 0 {
+		r.epoch++
+		epoch = r.epoch
+	} else if j.prev != nil && j.prev.epoch > epoch {
+		return joined{prev: j.prev, say: sayInUse}
 	}
-	r.putIn(at, m)
-	return joined{m: m, prev: prev}
+	j.m = &member{notice: newNotice(addr), place: at, key: key, sess: sess, epoch: epoch, since: now, announced: now}
+	if j.prev != nil {
+		r.takeOut(j.prev)
+	}
+	r.putIn(j.m)
+	return j
 }
 
 // roomFor checks the limits of addresses. The caller holds mu.
 func (r *roster) roomFor(sess *session, key string, prev *member) string {
 	l := r.limits
 	switch {
-	case len(sess.members) >= l.AddressesPerSession, prev == nil && len(r.order) >= l.Addresses,
+	case len(sess.members) >= l.AddressesPerSession, (prev == nil || prev.sess == nil) && r.own >= l.Addresses,
 		key != "" && prev == nil && r.perKey[key] >= l.AddressesPerKey, r.perIP[sess.ip] >= l.AddressesPerIP:
 		return sayTooMany
 	}
@@ -159,14 +181,15 @@ func (r *roster) roomFor(sess *session, key string, prev *member) string {
 }
 
 // putIn and takeOut keep all tables in step. The caller holds mu.
-func (r *roster) putIn(at string, m *member) {
-	r.byAddr[at] = m
+func (r *roster) putIn(m *member) {
+	r.byAddr[m.place] = m
 	m.at = len(r.order)
 	r.order = append(r.order, m)
 	if m.key != "" {
 		r.perKey[m.key]++
 	}
 	if m.sess != nil {
+		r.own++
 		r.perIP[m.sess.ip]++
 		if m.sess.members = append(m.sess.members, m); len(m.sess.members) == 1 {
 			m.sess.at = len(r.receivers)
@@ -179,13 +202,14 @@ func (r *roster) putIn(at string, m *member) {
 
 func (r *roster) takeOut(m *member) {
 	m.gone.Store(true)
-	delete(r.byAddr, r.lookup(m.addr))
+	delete(r.byAddr, m.place)
 	last := r.order[len(r.order)-1]
 	r.order[m.at], last.at = last, m.at
 	r.order[len(r.order)-1] = nil
 	r.order = r.order[:len(r.order)-1]
 	count(r.perKey, m.key)
 	if s := m.sess; s != nil {
+		r.own--
 		count(r.perIP, s.ip)
 		for i, own := range s.members {
 			if own == m {
@@ -254,6 +278,13 @@ func (r *roster) drop(m *member) bool {
 	}
 	r.takeOut(m)
 	return true
+}
+
+// here is how many of the members are at this server.
+func (r *roster) here() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.own
 }
 
 // size is the number of members, and of sessions that have an address here.

@@ -45,7 +45,8 @@ type Server struct {
 	admin     net.Listener // nil without one
 	started   time.Time
 
-	verifying atomic.Int64 // signatures that are checked or wait
+	verifying atomic.Int64  // signatures that are checked or wait
+	numbers   atomic.Uint64 // sessions ever made
 	draining  atomic.Bool
 	ready     atomic.Bool
 }
@@ -96,8 +97,12 @@ func newServer(o Options) (*Server, error) {
 	mem := &ws.Memory{}
 	srv.engine = proxy.New(o.Streams, proxy.Hooks{Reset: srv.metrics.reset, Answered: srv.metrics.answered, Dropped: srv.metrics.drop}, mem)
 	srv.extension = policyText(&o, srv.engine.Limits())
-	srv.sio = socketio.NewServer(socketio.Options{Handler: srv, Limits: o.Sockets, Times: o.Times, Connect: srv.connect,
-		Remote: srv.remote, Origins: o.Origins, Memory: mem})
+	sio := socketio.Options{Handler: srv, Limits: o.Sockets, Times: o.Times, Connect: srv.connect,
+		Remote: srv.remote, Origins: o.Origins, Memory: mem}
+	if o.Registry != nil {
+		sio.Prefix, sio.Foreign = o.Registry.Prefix(), o.Registry.Forward
+	}
+	srv.sio = socketio.NewServer(sio)
 	srv.handler = srv.routes()
 	return srv, nil
 }
@@ -164,6 +169,7 @@ func (srv *Server) RunUntil(ctx, kill context.Context) error {
 	work, stop := context.WithCancel(context.Background())
 	defer stop()
 	group, failed := errgroup.WithContext(work)
+	leave := srv.share(work, group)
 	group.Go(func() error { return srv.sio.Run(work) })
 	group.Go(func() error { return srv.announcer.run(work) })
 	group.Go(func() error { return srv.sweep(work) })
@@ -176,7 +182,7 @@ func (srv *Server) RunUntil(ctx, kill context.Context) error {
 	}
 	srv.ready.Store(false)
 	stop()
-	err := group.Wait()
+	err := errors.Join(group.Wait(), leave())
 	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, context.Canceled) {
 		return nil
 	}

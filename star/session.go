@@ -17,12 +17,13 @@ import (
 // session is one socket as the star sees it.
 type session struct {
 	// Static after construction.
-	srv   *Server
-	sock  *socketio.Socket
-	side  *proxy.Side
-	ip    netip.Prefix // /64 for IPv6
-	ext   bool         // speaks the extensions (star.md §8)
-	since string       // the version that an extended client had before
+	srv    *Server
+	sock   *socketio.Socket
+	side   *proxy.Side
+	ip     netip.Prefix // /64 for IPv6
+	ext    bool         // speaks the extensions (star.md §8)
+	since  string       // the version that an extended client had before
+	number uint64       // of this server's sessions
 
 	// Owned by the receive path.
 	challenges challenges
@@ -133,7 +134,7 @@ func (srv *Server) Disconnected(sock *socketio.Socket, reason error) {
 	s.side.Leave(why)
 	srv.admission.release(s.ip)
 	if len(left) > 0 {
-		srv.registryLeft(left)
+		srv.left(left...)
 		srv.announcer.changed(time.Now())
 	}
 	srv.log.Debug("session ended", "session", sock.Tag(), "addresses", len(left), "reason", reason)
@@ -171,7 +172,7 @@ func (s *session) onLeave(e *socketio.Event) {
 		return
 	}
 	if m := s.srv.roster.leave(s, addr); m != nil {
-		s.srv.registryLeft([]*member{m})
+		s.srv.left(m)
 		s.srv.announcer.changed(time.Now())
 	}
 	s.ack(e, "")
@@ -223,7 +224,7 @@ func (s *session) dial(from, to, dialID string, ack int64) {
 	case m == nil:
 		answer(sayNotFound)
 	case m.sess == nil:
-		srv.dialRemote(s, m, proxy.Request{From: from, To: to, ID: dialID, Answer: answer})
+		srv.dialElsewhere(s, m, proxy.Request{From: from, To: to, ID: dialID, Answer: answer})
 	default:
 		srv.engine.Dial(s.side, m.sess.side, proxy.Request{From: from, To: to, ID: dialID, Answer: answer})
 	}

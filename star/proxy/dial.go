@@ -25,15 +25,17 @@ type party interface {
 	// hush gives up on the answer.
 	hush(d *Dial)
 
-	accept(h *half)                      // tell the writer that it may send
-	deliver(h *half, m socketio.Msg)     // give the reader a chunk
-	finish(h *half, end string)          // tell the reader of the end; end is JSON
-	grant(h *half, n int)                // give the writer credit
-	stop(h *half, reason string)         // tell the writer that nobody reads
-	room() *budget                       // what bounds the bytes on their way to the reader
-	endsWith(reason Reason) (end string) // how the reader is told of a reason
+	accept(h *half)                  // tell the writer that it may send
+	deliver(h *half, m socketio.Msg) // give the reader a chunk
+	finish(h *half, end string)      // tell the reader of the end; end is JSON
+	abort(h *half, reason Reason)    // tell the reader that the stream is over
+	grant(h *half, n int)            // give the writer credit
+	stop(h *half, reason string)     // tell the writer that nobody reads
+	room() *budget                   // what bounds the bytes on their way to the reader
 	forget(d *Dial, asDialer bool)
-	credits() bool // speaks credit
+	credits() bool                // speaks credit
+	far() bool                    // is at another server
+	farStreams(n int) (all int64) // adds n to, and gives, the streams that come to it from other servers
 }
 
 // Dial is one dial.
@@ -137,7 +139,7 @@ func (d *Dial) fail(text string, tell Reason) {
 		h := &d.halves[i]
 		h.drop()
 		if h.kind == Dialer && tell.Text != "" && !h.done {
-			d.callee.finish(h, d.callee.endsWith(tell))
+			d.callee.abort(h, tell)
 		}
 		h.done = true
 	}
@@ -172,7 +174,7 @@ func (d *Dial) end(reason Reason, gone party) {
 		h.done = true
 		ended++
 		if h.reader != gone && !(asked && h.kind == Listener) {
-			h.reader.finish(h, h.reader.endsWith(reason))
+			h.reader.abort(h, reason)
 		}
 		if h.writer != gone && !h.ended {
 			h.writer.stop(h, reason.Text)
@@ -193,6 +195,9 @@ func (d *Dial) end(reason Reason, gone party) {
 
 // remove takes the dial out of all tables.
 func (d *Dial) remove() {
+	for i := range d.halves {
+		d.halves[i].leave()
+	}
 	d.dialer.forget(d, true)
 	d.callee.forget(d, false)
 	d.eng.remove(d)

@@ -17,6 +17,9 @@ import (
 //	2. before the reader's accept, and without its credit, the half holds it
 //	3. then it waits in the reader's socket, in order
 //	4. when it has left, both kinds of room are given back, and credit is granted
+//
+// Between servers (far.go) the writer's server keeps to the credit that the
+// reader's grants, to the byte; what it sends is taken without waiting.
 
 // half is one stream of a dial.
 type half struct {
@@ -32,6 +35,7 @@ type half struct {
 	progress atomic.Int64 // when the reader last took something, or since when something is held
 	ungiven  atomic.Int64 // bytes that left and for which the writer has no credit yet
 	owed     atomic.Int64 // what a writer that needs credit may still send
+	weighs   atomic.Int64 // what is held of a writer at another server, as its credit counts
 
 	// Guarded by d.mu.
 	accepted bool
@@ -50,6 +54,19 @@ func (h *half) init(d *Dial, kind Kind, writer, reader party) {
 	h.window = flow.NewWindow(int64(d.eng.limits.Stream))
 	h.credit = Window
 	h.owed.Store(Window)
+	if reader.far() {
+		h.credit = 0 // until its server tells
+	}
+	if writer.far() {
+		h.owed.Store(farWindow(reader.farStreams(1), d.eng.limits.Socket))
+	}
+}
+
+// leave is the last call for a half.
+func (h *half) leave() {
+	if h.writer.far() {
+		h.reader.farStreams(-1)
+	}
 }
 
 // writerIsDialer says in which role the writer knows the dial.
@@ -59,19 +76,24 @@ func (h *half) writerIsDialer() bool { return h.kind == Dialer }
 // holds it, it is kept and *buf set to nil; otherwise it is copied. s is the
 // writer's socket, which waits where there is no room.
 func (h *half) chunk(s *socketio.Socket, data []byte, buf **ws.Buf) {
-	d, e := h.d, h.d.eng
 	var own *ws.Buf
 	if buf != nil && *buf != nil {
 		own, *buf = *buf, nil
 	} else {
-		own = e.mem.Copy(data)
+		own = h.d.eng.mem.Copy(data)
 		data = own.Bytes()
 	}
-	size, n := own.Size(), len(data)-1
-	if !h.take(s, size) {
+	if !h.take(s, own.Size()) {
 		own.Free()
 		return
 	}
+	h.put(own, data)
+}
+
+// put takes a chunk for which room was found.
+func (h *half) put(own *ws.Buf, data []byte) {
+	d, e := h.d, h.d.eng
+	size, n := own.Size(), len(data)-1
 	m := socketio.Msg{Text: h.text, Bin: data, Bufs: [2]*ws.Buf{own}, Receipt: h, Note: n}
 	d.mu.Lock()
 	var wrong Reason
@@ -79,17 +101,15 @@ func (h *half) chunk(s *socketio.Socket, data []byte, buf **ws.Buf) {
 	case d.state == over || h.ended || h.done:
 		d.mu.Unlock()
 		own.Free()
-		h.Sent(size, 0, false)
+		h.Sent(size, n, false)
 		return
-	case h.writer.credits() && h.owed.Add(-int64(n)) < 0:
+	case h.writer.credits() && h.owed.Add(-h.cost(n)) < 0:
 		wrong = StreamFailed
 	case e.limits.DialBytes > 0 && h.total+int64(n) > e.limits.DialBytes:
 		wrong = ByteLimit
 	}
 	h.total += int64(n)
-	if len(h.pending) == 0 && h.mayPass() {
-		h.pass(m)
-	} else {
+	if len(h.pending) > 0 || !h.mayPass() || !h.pass(&m) {
 		h.pending = append(h.pending, m)
 	}
 	d.mu.Unlock()
@@ -161,6 +181,14 @@ func (h *half) Sent(size, note int, left bool) {
 	h.progress.Store(e.clock.Load())
 	h.held.Add(-int64(size))
 	e.held.Add(-int64(size))
+	if h.writer.far() {
+		h.weighs.Add(-h.cost(note))
+		if left {
+			e.bytes.Add(int64(note))
+			h.grantFar()
+		}
+		return
+	}
 	h.window.Give(h.weight(size), int64(e.limits.Stream))
 	h.reader.room().give(size)
 	if !left {
@@ -180,10 +208,15 @@ func (h *half) mayPass() bool {
 	return h.accepted && !h.done && (h.credit > 0 || !h.reader.credits())
 }
 
-// pass gives the reader a chunk. The caller holds d.mu.
-func (h *half) pass(m socketio.Msg) {
+// pass gives the reader a chunk, or as much of it as another server gives credit
+// for; false where some of it is left. The caller holds d.mu.
+func (h *half) pass(m *socketio.Msg) (whole bool) {
+	if h.reader.far() {
+		return h.passFar(m)
+	}
 	h.credit -= int64(m.Note) // may fall below zero by one chunk
-	h.reader.deliver(h, m)
+	h.reader.deliver(h, *m)
+	return true
 }
 
 // flush passes on what may go, and the end behind it. The caller holds d.mu.
@@ -192,8 +225,7 @@ func (h *half) flush() {
 		return
 	}
 	sent := 0
-	for sent < len(h.pending) && h.mayPass() {
-		h.pass(h.pending[sent])
+	for sent < len(h.pending) && h.mayPass() && h.pass(&h.pending[sent]) {
 		sent++
 	}
 	rest := copy(h.pending, h.pending[sent:])
@@ -236,7 +268,7 @@ func (h *half) stalled(now int64) bool {
 	case h.held.Load() == 0 && !h.ended || !idle:
 		return false
 	}
-	return !h.accepted || h.waiting != nil || h.reader.room().wanted() || h.writer.credits() && h.owed.Load() < Window/4
+	return !h.accepted || h.waiting != nil || h.reader.room().wanted() || h.writer.credits() && h.owed.Load() < h.low()
 }
 
 // The events of the two sides about this half.
@@ -280,7 +312,11 @@ const maxCredit = 16 << 20
 func (h *half) onCredit(n int64) {
 	d := h.d
 	d.mu.Lock()
-	sensible := n > 0 && n <= maxCredit && h.credit+n <= maxCredit
+	most := int64(maxCredit)
+	if h.reader.far() {
+		most = Window
+	}
+	sensible := n > 0 && n <= most && h.credit+n <= most
 	if sensible {
 		h.credit += n
 		h.flush()

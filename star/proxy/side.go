@@ -36,6 +36,7 @@ type Side struct {
 	fresh    int // makes ids that are new to this socket
 
 	unanswered atomic.Int64 // dials of this socket
+	fromAfar   atomic.Int64 // streams that come to it from other servers
 }
 
 // NewSide makes the side of a socket. ext says that it speaks the extensions of
@@ -54,27 +55,8 @@ func (s *Side) Counts() (asDialer, asCallee int) {
 // Dial starts a dial from s to callee. Its outcome, at once or later, goes to
 // req.Answer; it must not be called with locks that Answer takes.
 func (e *Engine) Dial(s, callee *Side, req Request) {
-	if !ValidID(req.ID) {
-		req.Answer(DialIDBad)
+	if !s.mayDial(&req) {
 		return
-	}
-	s.mu.Lock()
-	switch _, used := s.asDialer[req.ID]; {
-	case used:
-		s.mu.Unlock()
-		req.Answer(DialIDInUse)
-		return
-	case len(s.asDialer) >= e.limits.DialsOfDialer || int(s.unanswered.Load()) >= e.limits.Unanswered:
-		s.mu.Unlock()
-		req.Answer(DialTooMany)
-		return
-	}
-	s.unanswered.Add(1)
-	s.mu.Unlock()
-	tell := req.Answer
-	req.Answer = func(reason string) {
-		s.unanswered.Add(-1)
-		tell(reason)
 	}
 	d, reason := e.enter(s, callee, req)
 	if d == nil {
@@ -84,36 +66,77 @@ func (e *Engine) Dial(s, callee *Side, req Request) {
 	d.start()
 }
 
+// mayDial checks the limits of a dialer, and counts the dial as unanswered until
+// its answer; where it may not, that is answered.
+func (s *Side) mayDial(req *Request) bool {
+	l := &s.eng.limits
+	if !ValidID(req.ID) {
+		req.Answer(DialIDBad)
+		return false
+	}
+	s.mu.Lock()
+	switch _, used := s.asDialer[req.ID]; {
+	case used:
+		s.mu.Unlock()
+		req.Answer(DialIDInUse)
+		return false
+	case len(s.asDialer) >= l.DialsOfDialer || int(s.unanswered.Load()) >= l.Unanswered:
+		s.mu.Unlock()
+		req.Answer(DialTooMany)
+		return false
+	}
+	s.unanswered.Add(1)
+	s.mu.Unlock()
+	tell := req.Answer
+	req.Answer = func(reason string) {
+		s.unanswered.Add(-1)
+		tell(reason)
+	}
+	return true
+}
+
 // enter puts a new dial into all tables, or says why not.
 func (e *Engine) enter(s, callee *Side, req Request) (*Dial, string) {
-	callee.mu.Lock()
-	if callee.gone {
-		callee.mu.Unlock()
-		return nil, PeerDisconnected.Text
+	d, reason := callee.enterCallee(s, req)
+	if d == nil {
+		return nil, reason
 	}
-	if len(callee.asCallee) >= e.limits.DialsOfCallee {
-		callee.mu.Unlock()
-		return nil, DialTooMany
-	}
-	d := newDial(e, s, callee, callee.freshID(req.ID), req)
-	put(&callee.asCallee, d.calleeID, d)
-	callee.mu.Unlock()
-
-	s.mu.Lock()
-	gone := s.gone
-	put(&s.asDialer, d.id, d)
-	s.mu.Unlock()
-	switch {
-	case gone: // its end has looked at the table before
-		s.forget(d, true)
+	if !s.enterDialer(d) { // its end has looked at the table before
 		callee.forget(d, false)
 		return nil, PeerDisconnected.Text
-	case !e.add(d):
+	}
+	if !e.add(d) {
 		s.forget(d, true)
 		callee.forget(d, false)
 		return nil, DialTooMany
 	}
 	return d, ""
+}
+
+// enterCallee makes a dial and puts it into the callee's table, or says why not.
+func (s *Side) enterCallee(dialer party, req Request) (*Dial, string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return nil, PeerDisconnected.Text
+	}
+	if len(s.asCallee) >= s.eng.limits.DialsOfCallee {
+		return nil, DialTooMany
+	}
+	d := newDial(s.eng, dialer, s, s.freshID(req.ID), req)
+	put(&s.asCallee, d.calleeID, d)
+	return d, ""
+}
+
+// enterDialer puts a dial into the dialer's table; false where that has ended.
+func (s *Side) enterDialer(d *Dial) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return false
+	}
+	put(&s.asDialer, d.id, d)
+	return true
 }
 
 func put(m *map[string]*Dial, id string, d *Dial) {
@@ -335,14 +358,17 @@ func (s *Side) stop(h *half, reason string) {
 
 func (s *Side) room() *budget { return s.budget }
 
-func (s *Side) endsWith(reason Reason) string {
+func (s *Side) abort(h *half, reason Reason) {
 	if reason.Vanish && !s.strings {
-		return cleanEnd
+		s.finish(h, cleanEnd)
+		return
 	}
-	return reason.quoted()
+	s.finish(h, reason.quoted())
 }
 
-func (s *Side) credits() bool { return s.ext }
+func (s *Side) credits() bool                { return s.ext }
+func (s *Side) far() bool                    { return false }
+func (s *Side) farStreams(n int) (all int64) { return s.fromAfar.Add(int64(n)) }
 
 func (s *Side) forget(d *Dial, asDialer bool) {
 	s.mu.Lock()
