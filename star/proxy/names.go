@@ -24,8 +24,6 @@ func (k Kind) String() string {
 	return "listener"
 }
 
-func (k Kind) other() Kind { return 1 - k }
-
 // The verbs of events about streams, with what stands before an id.
 const (
 	Accept = "socket.io-pull-stream.accept."
