@@ -28,6 +28,7 @@ import (
 //	node.key        the node's own key
 //	token           what programs send as Authorization: Bearer
 //	pages/HASH.json the key of one page: by origin and identity
+//	consent.json    what the person allowed pages of other sites
 //
 // Folders have mode 0700, files 0600. A file is written beside its place and
 // renamed into it, so that it is whole or not there. Safe for several
@@ -44,6 +45,7 @@ const (
 	nodeKeyFile = "node.key"
 	tokenFile   = "token"
 	pagesFolder = "pages"
+	consentFile = "consent.json"
 
 	maxPageKeys = 10_000 // files; a page may name any identity, and each costs one
 	maxDataFile = 64 << 10
@@ -232,6 +234,24 @@ func (d *Data) PageKeys() int {
 	return d.pages
 }
 
+// keptAnswers keeps a consent.Book in the data folder.
+type keptAnswers struct{ data *Data }
+
+// maxConsent is far above what a book's limits allow.
+const maxConsent = 64 << 20
+
+func (k keptAnswers) Load() ([]byte, error) {
+	text, err := readUpTo(filepath.Join(k.data.folder, consentFile), maxConsent)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
+func (k keptAnswers) Save(text []byte) error {
+	return writeWhole(filepath.Join(k.data.folder, consentFile), text)
+}
+
 // load reads a file, or writes what fresh makes where there is none.
 func (d *Data) load(file string, fresh func() (string, error)) (string, error) {
 	d.mu.Lock()
@@ -251,12 +271,14 @@ func (d *Data) load(file string, fresh func() (string, error)) (string, error) {
 	return text, writeWhole(full, []byte(text+"\n"))
 }
 
-func readSmall(file string) ([]byte, error) {
+func readSmall(file string) ([]byte, error) { return readUpTo(file, maxDataFile) }
+
+func readUpTo(file string, limit int64) ([]byte, error) {
 	info, err := os.Lstat(file)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxDataFile {
+	if !info.Mode().IsRegular() || info.Size() > limit {
 		return nil, fmt.Errorf("%s is damaged: no small file", file)
 	}
 	return os.ReadFile(file)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/parley-p2p/parley/gateway/consent"
 	"github.com/parley-p2p/parley/identity"
 )
 
@@ -99,6 +100,43 @@ func TestPageKeyOnceForAll(t *testing.T) {
 		if id != ids[0] {
 			t.Fatal("one identity, two keys")
 		}
+	}
+}
+
+// What a person allowed another site holds for the next run of the node too, and
+// is nobody else's to read.
+func TestConsentIsKept(t *testing.T) {
+	folder := t.TempDir()
+	var token string
+	for run := range 2 {
+		d, err := OpenData(folder, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		book, err := consent.Open(keptAnswers{d})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if run == 0 {
+			a, err := book.Put("https://a.example", consent.Scope{Topics: []string{"room"}}, true)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token = a.Token
+		}
+		if s, ok := book.Scope("https://a.example", token); !ok || !s.Topic("room") {
+			t.Errorf("run %d: %+v, %v", run, s, ok)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(filepath.Join(folder, consentFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS != "windows" && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v", info.Mode())
 	}
 }
 

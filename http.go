@@ -9,6 +9,7 @@ import (
 
 	"github.com/parley-p2p/parley/admin"
 	"github.com/parley-p2p/parley/client"
+	"github.com/parley-p2p/parley/gateway/consent"
 )
 
 // handler is everything the node answers over HTTP (gateway.md §8):
@@ -16,6 +17,7 @@ import (
 //	/ws                         pages, by WebSocket
 //	/parley.js, /parley.d.ts    the client
 //	/_parley/…                  status, metrics, dashboard, Go's profiles
+//	/_parley/consent            may pages of another site use the node?
 //	/health, /ready             for supervisors
 //	everything else             the site
 //
@@ -27,6 +29,7 @@ func (n *Node) handler() (http.Handler, error) {
 	inner.Handle("GET /parley.js", n.clientFile(files))
 	inner.Handle("GET /parley.d.ts", n.clientFile(files))
 	inner.Handle(admin.Path, n.admin)
+	inner.Handle(consent.Path, n.consent.Handler())
 	inner.HandleFunc("GET "+admin.Path+"pprof/profile", pprof.Profile)
 	inner.HandleFunc("GET "+admin.Path+"pprof/trace", pprof.Trace)
 	for _, name := range []string{"allocs", "block", "goroutine", "heap", "mutex"} {

@@ -17,6 +17,7 @@ import (
 	"github.com/parley-p2p/parley/discover"
 	"github.com/parley-p2p/parley/gateway"
 	"github.com/parley-p2p/parley/gateway/access"
+	"github.com/parley-p2p/parley/gateway/consent"
 	"github.com/parley-p2p/parley/host"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/peer"
@@ -41,6 +42,7 @@ type Node struct {
 	backend  *backend
 	gateway  *gateway.Gateway
 	access   *access.Policy
+	consent  *consent.Book // what the person allowed pages of other sites
 	pages    *pageWatch
 	server   *http.Server
 	admin    *admin.Admin
@@ -131,11 +133,17 @@ func (n *Node) makeGateway() (err error) {
 	if err != nil {
 		return err
 	}
-	if n.access, err = access.New(n.cfg.accessConfig(n.port, token)); err != nil {
+	if n.consent, err = consent.Open(keptAnswers{n.data}); err != nil {
+		return err
+	}
+	allowed := n.cfg.accessConfig(n.port, token)
+	allowed.Grants = n.consent
+	if n.access, err = access.New(allowed); err != nil {
 		return err
 	}
 	n.pages = newPageWatch(n.cfg.exitAfter())
 	n.gateway = gateway.New(n.backend, n.access, n.cfg.gatewayConfig(n))
+	n.consent.OnEnd(n.gateway.Dismiss)
 	if err := n.makeAdmin(); err != nil {
 		return err
 	}
@@ -186,7 +194,7 @@ func (n *Node) greet(parts *errgroup.Group) {
 		return
 	}
 	parts.Go(func() error {
-		if err := n.cfg.OpenBrowser(started.LaunchURL); err != nil {
+		if err := n.cfg.OpenBrowser(n.access.OpenURL(started.URL)); err != nil {
 			n.log.Info("no browser was opened", "err", err)
 			return nil
 		}

@@ -29,6 +29,7 @@ func (n *Node) makeAdmin() error {
 	})
 	a.Add(n.trafficPanel())
 	a.Add(admin.SessionsPanel(n.sessionRows))
+	a.Add(n.sitesPanel())
 	a.Add(admin.PeersPanel(n.peerRows))
 	a.Add(admin.ConversationsPanel(n.conversationRows))
 	a.Add(admin.TopicsPanel(n.topicRows))
@@ -105,6 +106,27 @@ func (n *Node) trafficPanel() admin.Panel {
 			{Name: "unsettled", Value: m.QueuedBytes, Unit: admin.Bytes},
 			{Name: "given up", Value: m.Timeouts, Unit: admin.Count},
 		}}
+	}}
+}
+
+// sitesPanel lists the other sites that may use the node, and those that tried.
+func (n *Node) sitesPanel() admin.Panel {
+	return admin.Panel{ID: "sites", Title: "Other sites", Help: "Pages of other sites need the person's permission; it is given and taken back at /_parley/consent.", Show: func() admin.Section {
+		t := &admin.Table{Empty: "No other site asked.", Columns: []admin.Column{
+			{Name: "site", Unit: admin.Whole}, {Name: "permission", Unit: admin.State}, {Name: "protocols"}, {Name: "topics"},
+			{Name: "storage", Unit: admin.Bytes}, {Name: "since", Unit: admin.Time}, {Name: "tries in vain", Unit: admin.Count},
+		}}
+		for _, a := range n.consent.Answers() {
+			said := "refused"
+			if a.Allowed {
+				said = "allowed"
+			}
+			t.Rows = append(t.Rows, []any{a.Origin, said, strings.Join(a.Scope.Protocols, ", "), strings.Join(a.Scope.Topics, ", "), a.Scope.Storage, a.Since, nil})
+		}
+		for _, r := range n.consent.Refusals() {
+			t.Rows = append(t.Rows, []any{r.Origin, "none", "", "", nil, r.Last, r.Tries})
+		}
+		return admin.Section{Table: t}
 	}}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/parley-p2p/parley/gateway/access"
 	"github.com/parley-p2p/parley/gateway/link"
+	"github.com/parley-p2p/parley/gateway/socket"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
 )
@@ -91,7 +92,7 @@ func (g *Gateway) hardLimit() int { return 2*g.cfg.SessionBuffer + g.cfg.MaxMess
 // ServeHTTP upgrades a request and serves the page until its socket is gone.
 // Host, Origin and token are checked first, then the number of sockets.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	visitor, ok := g.policy.Admit(w, r)
+	visitor, ok := g.policy.AdmitPage(w, r)
 	if !ok {
 		return
 	}
@@ -132,6 +133,8 @@ func (g *Gateway) serve(l *link.Link, v access.Visitor) {
 			return link.Stopping
 		case second:
 			return g.serveV2(l, v)
+		case v.Scope != nil:
+			return link.Violation(socket.Policy, "pages of other sites speak parley.v2")
 		}
 		return g.serveV1(l, v)
 	})
@@ -286,6 +289,22 @@ func (g *Gateway) wait(ctx context.Context) error {
 	g.mu.Unlock()
 	<-done
 	return ctx.Err()
+}
+
+// Dismiss ends the sessions of an origin that had a person's grant, because it
+// was taken back.
+func (g *Gateway) Dismiss(origin string) {
+	g.mu.Lock()
+	var gone []*session
+	for s := range g.sessions {
+		if s.visitor.Scope != nil && s.visitor.Origin == origin {
+			gone = append(gone, s)
+		}
+	}
+	g.mu.Unlock()
+	for _, s := range gone {
+		s.dismiss()
+	}
 }
 
 // Sessions is the number of sessions now, those in their grace included.

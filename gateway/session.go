@@ -10,6 +10,7 @@ import (
 	"github.com/parley-p2p/parley/flow"
 	"github.com/parley-p2p/parley/gateway/access"
 	"github.com/parley-p2p/parley/gateway/link"
+	"github.com/parley-p2p/parley/gateway/socket"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
@@ -143,6 +144,23 @@ func (s *session) stop() {
 		s.end()
 	}
 }
+
+// dismiss ends the session of a page that may not be here any more.
+func (s *session) dismiss() {
+	s.mu.Lock()
+	l := s.link
+	if l == nil {
+		s.expired = true
+	}
+	s.mu.Unlock()
+	if l != nil {
+		l.Drop(dismissed)
+	} else {
+		s.end()
+	}
+}
+
+var dismissed = link.Violation(socket.Policy, "the person took the permission back")
 
 // stopGrace stops the timer of a session that has a socket again, or ends.
 // Called with mu.

@@ -171,7 +171,7 @@ func (g *Gateway) resume(l *link.Link, v access.Visitor, h v2.HelloFrame) *v2Ses
 		return nil
 	}
 	s := g.byToken(h.Session)
-	if s == nil || s.visitor.Origin != v.Origin {
+	if s == nil || s.visitor.Origin != v.Origin || !sameScope(s.visitor.Scope, v.Scope) {
 		return nil
 	}
 	s.takeSeat(l)

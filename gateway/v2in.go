@@ -223,6 +223,9 @@ func (s *v2Session) pairOf(m v2.Send) (pair, error) {
 	if err == nil {
 		err = checkProtocol(string(m.Protocol))
 	}
+	if err == nil {
+		err = s.mayProtocol(string(m.Protocol))
+	}
 	if err != nil {
 		return pair{}, err
 	}

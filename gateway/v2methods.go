@@ -62,6 +62,9 @@ func (s *v2Session) request(l *link.Link, f v2.Frame) error {
 
 func (s *v2Session) publishRequest(l *link.Link, id int64, q v2.Request) error {
 	err := checkTopic(q.Topic)
+	if err == nil {
+		err = s.mayTopic(q.Topic)
+	}
 	if n := len(q.Data.Data); err == nil && n > maxPublication {
 		err = tooLarge(n, maxPublication)
 	}
@@ -79,6 +82,9 @@ func (s *v2Session) publishRequest(l *link.Link, id int64, q v2.Request) error {
 }
 
 func (s *v2Session) startRequest(id int64, q v2.Request) error {
+	if err := s.mayProtocol(q.Protocol); err != nil {
+		return err
+	}
 	opened, err := s.start(q.Protocol)
 	if err == nil {
 		s.result(id, nil)
@@ -98,6 +104,9 @@ func (s *v2Session) stopRequest(id int64, q v2.Request) error {
 func (s *v2Session) subscribeRequest(id int64, q v2.Request) error {
 	if len(q.State) > maxState {
 		return identity.Errorf(identity.CodeTooLarge, "state has %d bytes, limit %d", len(q.State), maxState)
+	}
+	if err := s.mayTopic(q.Topic); err != nil {
+		return err
 	}
 	members, opened, err := s.subscribe(q.Topic, bytes.Clone(q.State))
 	if err == nil {
@@ -119,12 +128,18 @@ func (s *v2Session) unsubscribeRequest(id int64, q v2.Request) error {
 }
 
 func (s *v2Session) membersRequest(id int64, q v2.Request) error {
-	s.result(id, encodeMembers(s.peer.Members(q.Topic)))
-	return nil
+	err := s.mayTopic(q.Topic)
+	if err == nil {
+		s.result(id, encodeMembers(s.peer.Members(q.Topic)))
+	}
+	return err
 }
 
 func (s *v2Session) addPeers(id int64, q v2.Request) error {
 	ids, err := parsePeers(q.Peers)
+	if err == nil {
+		err = s.mayDial(q.Addresses)
+	}
 	if err == nil {
 		err = s.peer.AddPeers(ids, q.Addresses)
 	}

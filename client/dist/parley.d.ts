@@ -8,7 +8,7 @@
  * Every code that an error of parley can have, on every edge. A code never
  * changes its name; the list is that of the Go package `identity`.
  */
-export declare const codes: readonly ['malformed', 'unknown-method', 'no-peer', 'peer-in-use', 'not-found', 'unreachable', 'not-started', 'already-started', 'reserved', 'too-large', 'queue-full', 'limit', 'timeout', 'closed', 'refused', 'unauthorized', 'forbidden', 'cancelled', 'unsupported', 'session-lost', 'network-blocked', 'internal'];
+export declare const codes: readonly ['malformed', 'unknown-method', 'no-peer', 'peer-in-use', 'not-found', 'unreachable', 'not-started', 'already-started', 'reserved', 'too-large', 'queue-full', 'limit', 'timeout', 'closed', 'refused', 'unauthorized', 'forbidden', 'cancelled', 'unsupported', 'session-lost', 'network-blocked', 'internal', 'unknown', 'bad-channel-id', 'bad-space-hash', 'bad-to-id', 'bad-from-id', 'relay-refused', 'relay-expired', 'not-joined', 'lost'];
 /** The kind of a {@link ParleyError}. */
 export type Code = (typeof codes)[number];
 /**
@@ -292,6 +292,16 @@ export interface Socket {
 }
 /** How to make one: the browser's `WebSocket`, that of the package `ws`, or any other. */
 export type SocketConstructor = new (url: string, protocols: string[], options?: any) => Socket;
+/**
+ * What a page that the node did not serve wants to use. A name that ends in `*`
+ * stands for all that begin with what is before it.
+ */
+export interface Ask {
+    protocols?: readonly string[] | undefined;
+    topics?: readonly string[] | undefined;
+    /** Bytes of files. */
+    storage?: number | undefined;
+}
 /** Options of {@link connect}. All have good defaults on a page that a node serves. */
 export interface ConnectOptions extends CallOptions {
     /** The node, `ws://localhost:10000/ws` for example. The node that served the page unless told; needed outside of pages. */
@@ -308,6 +318,12 @@ export interface ConnectOptions extends CallOptions {
      * at every connect. Browsers use the cookie of the launch link and can't send one.
      */
     token?: string | (() => string | Promise<string>) | undefined;
+    /**
+     * Only for pages that another site serves: the node asks the person, in a window
+     * of its own, whether the page may use this, and remembers the answer. Browsers
+     * open that window only from a click or a key. Everything else is `forbidden`.
+     */
+    ask?: Ask | undefined;
     /** Keeps trying until the node answers, instead of rejecting when the first try fails. */
     wait?: boolean | undefined;
     /** Called with every change of the connection, the first `online` included. */

@@ -1,11 +1,51 @@
 /* parley 0.1.0, the page's side. MIT License. Types: parley.d.ts. Source: client/src. */
 var codes=["malformed","unknown-method","no-peer","peer-in-use","not-found","unreachable","not-started","already-started","reserved","too-la\
 rge","queue-full","limit","timeout","closed","refused","unauthorized","forbidden","cancelled","unsupported","session-lost","network-blocked",
-"internal"],ParleyError=class extends Error{code;retryAfter;constructor(code,message,options={}){super(message||code,"cause"in options?{cause:options.
-cause}:void 0),this.name="ParleyError",this.code=code,this.retryAfter=options.retryAfter}};function givenUp(signal){let cause=signal.reason,timedOut=cause instanceof Error&&cause.name==="TimeoutError";return new ParleyError(timedOut?
+"internal","unknown","bad-channel-id","bad-space-hash","bad-to-id","bad-from-id","relay-refused","relay-expired","not-joined","lost"],ParleyError=class extends Error{code;retryAfter;constructor(code,message,options={}){
+super(message||code,"cause"in options?{cause:options.cause}:void 0),this.name="ParleyError",this.code=code,this.retryAfter=options.retryAfter}};function givenUp(signal){let cause=signal.reason,timedOut=cause instanceof Error&&cause.name==="TimeoutError";return new ParleyError(timedOut?
 "timeout":"cancelled",timedOut?"no answer in time":"the call was given up",{cause})}function orGivenUp(promise,signal){return signal?new Promise(
 (resolve,reject)=>{let abort=()=>reject(givenUp(signal));signal.addEventListener("abort",abort),signal.aborted&&abort(),promise.then(resolve,
-reject).finally(()=>signal.removeEventListener("abort",abort))}):promise}var maxDepth=68,maxItems=131072,embeddedJson=262,encoder=new TextEncoder,decoder=new TextDecoder("utf-8",{fatal:!0,ignoreBOM:!0}),malformed=(text,cause)=>new ParleyError(
+reject).finally(()=>signal.removeEventListener("abort",abort))}):promise}var subprotocol="parley.v2",grantPrefix="parley.grant.";var levels=["queued","delivered","handled","stored"];var openTimeout=3e4;function nodeUrl(given){if(given!==void 0){let url=new URL(given,pageOrigin());return url.protocol=url.protocol.replace(
+/^http/,"ws"),url.pathname==="/"&&(url.pathname="/ws"),url}let origin=pageOrigin();if(!origin)throw new ParleyError("malformed","outside of \
+a page connect() needs the node's url");return new URL(origin.replace(/^http/,"ws")+"/ws")}function pageOrigin(){let{location,origin}=globalThis;
+return[location?.origin,origin].find(o=>o?.startsWith("http"))}async function dial(url,options,signal){let token=typeof options.token=="func\
+tion"?await options.token():options.token;signal.throwIfAborted();let grant=isElsewhere(url)?grantFor(url):void 0,offer=grant?[subprotocol,grantPrefix+
+grant]:[subprotocol],socket=await makeSocket(url,options.WebSocket,token,offer);socket.binaryType="arraybuffer";let failure=await opened(socket,
+signal);if(failure===void 0)return socket;throw signal.throwIfAborted(),await explain(url,failure)}async function makeSocket(url,given,token,offer){
+let headers=token?{Authorization:`Bearer ${token}`}:void 0,inNode=!!globalThis.process?.versions?.node,Global=globalThis.WebSocket;try{if(given)
+return new given(url.href,offer,headers&&{headers});if(Global&&inNode)return new Global(url.href,{protocols:offer,headers});if(Global)return new Global(
+url.href,offer);let Ws=await importWs("ws");return new Ws(url.href,offer,{headers,perMessageDeflate:!1})}catch(cause){if(cause instanceof ParleyError)
+throw cause;let code=cause.name==="SecurityError"?"network-blocked":"malformed";throw new ParleyError(code,cause.message,{cause})}}async function importWs(name){
+try{return(await import(name)).default}catch(cause){throw new ParleyError("unsupported","this Node.js has no WebSocket: use Node.js 22, inst\
+all the package ws, or pass connect({ WebSocket })",{cause})}}function opened(socket,signal){return new Promise(resolve=>{let text="",done=failure=>{
+clearTimeout(timer),signal.removeEventListener("abort",gaveUp),socket.onopen=socket.onerror=socket.onclose=null,failure!==void 0&&(socket.onerror=
+()=>{},socket.close()),resolve(failure)},gaveUp=()=>done("given up"),timer=setTimeout(()=>done("no answer in time"),openTimeout);signal.addEventListener(
+"abort",gaveUp),socket.onopen=()=>done(),socket.onerror=event=>text=event.message??"",socket.onclose=()=>done(text),signal.aborted&&gaveUp()})}
+async function explain(url,text){let advice=await blocked(url);if(advice)return new ParleyError("network-blocked",`the browser does not let \
+this page reach ${url.host}: ${advice}`);switch(Number(/\b(?:response|status)\b\D*(\d{3})\b/i.exec(text)?.[1])||await askStatus(url)){case 401:case 429:
+return new ParleyError("unauthorized","the node does not know this page: open the link that it printed when it started",{retryAfter:15e3});case 403:case 421:
+return new ParleyError("forbidden","the node does not let this page in");case 503:return new ParleyError("limit","the node is overloaded",{retryAfter:5e3})}
+return new ParleyError("unreachable",`no node answers at ${url.host}`+(text&&`: ${text}`))}async function askStatus(url){let http=url.href.replace(
+/^ws/,"http");if(!pageOrigin()||new URL(http).origin!==pageOrigin())return 0;try{return(await fetch(http,{cache:"no-store",signal:AbortSignal.
+timeout(3e3)})).status}catch{return 0}}async function blocked(url){let{navigator,location}=globalThis;if(!(!location||!isLocal(url.hostname)||
+isLocal(location.hostname))){if(globalThis.isSecureContext===!1)return"only pages over https may ask for it";for(let name of["local-network-\
+access","loopback-network","local-network"])try{if((await navigator?.permissions.query({name}))?.state==="denied")return"allow it to use the\
+ local network in the site's settings"}catch{}}}function isLocal(host){return/^(localhost|\[::1\]|127(\.\d+){3}|10(\.\d+){3}|192\.168(\.\d+){2}|172\.(1[6-9]|2\d|3[01])(\.\d+){2}|169\.254(\.\d+){2})$/.
+test(host)||/\.(localhost|local)$/.test(host)||/^\[f[cd]/.test(host)}function isElsewhere(url){let origin=pageOrigin();return origin!==void 0&&origin!==httpOf(url).origin}function grantFor(url,ask){try{let kept=JSON.
+parse(localStorage.getItem(place(url))??"null");return kept&&(!ask||kept.asked===query(ask).toString())?kept.token:void 0}catch{return}}function forgetGrant(url){
+try{localStorage.removeItem(place(url))}catch{}}async function askPerson(url,ask,signal){let open=globalThis.open,params=query(ask);params.set(
+"origin",pageOrigin()??"");let http=httpOf(url),shown=open?.(`${http.origin}/_parley/consent?${params}`,"_blank","popup,width=560,height=640");
+if(!shown)throw new ParleyError("forbidden","the person must be asked first, and the browser opens no window for it: call connect() from a c\
+lick");let token=await answer(shown,http.origin,signal);try{localStorage.setItem(place(url),JSON.stringify({token,asked:query(ask).toString()}))}catch(cause){
+throw new ParleyError("forbidden","the answer can not be kept: the browser allows this page no storage",{cause})}}function answer(shown,origin,signal){
+return new Promise((resolve,reject)=>{let end=how=>{clearInterval(timer),removeEventListener("message",told),signal?.removeEventListener("ab\
+ort",gaveUp),how()},gaveUp=()=>{shown.close(),end(()=>reject(givenUp(signal)))},told=({origin:from,data})=>{from!==origin||data?.parley!=="c\
+onsent"||(data.allowed?end(()=>resolve(String(data.token))):end(()=>reject(new ParleyError("forbidden","the person did not allow it"))))},closed=0,
+timer=setInterval(()=>{shown.closed&&++closed>2&&end(()=>reject(new ParleyError("forbidden","the person closed the question")))},300);addEventListener(
+"message",told),signal?.addEventListener("abort",gaveUp),signal?.aborted&&gaveUp()})}function query({protocols=[],topics=[],storage=0}){let params=new URLSearchParams;
+for(let name of protocols)params.append("protocol",name);for(let name of topics)params.append("topic",name);return storage&&params.set("stor\
+age",`${storage}`),params}function httpOf(url){return new URL(url.href.replace(/^ws/,"http"))}function place(url){return`parley grant ${url.
+host}`}var maxDepth=68,maxItems=131072,embeddedJson=262,encoder=new TextEncoder,decoder=new TextDecoder("utf-8",{fatal:!0,ignoreBOM:!0}),malformed=(text,cause)=>new ParleyError(
 "malformed",text,cause===void 0?{}:{cause});function encode(value){return scratch.reset(),writeValue(scratch,value,0),scratch.take()}var Writer=class{#bytes=new Uint8Array(
 4096);#view=new DataView(this.#bytes.buffer);#at=0;reset(){this.#at=0}take(){let out=this.#bytes.slice(0,this.#at);return this.#bytes.length>
 1<<20&&(this.#bytes=new Uint8Array(4096),this.#view=new DataView(this.#bytes.buffer)),out}#room(n){if(this.#at+n<=this.#bytes.length)return;
@@ -56,7 +96,7 @@ finite(this.#view.getFloat64((this.at+=8)-8))}throw malformed("an unknown simple
 0?sign*fraction*2**-24:exponent===31?fraction?NaN:sign*(1/0):sign*(1+fraction/1024)*2**(exponent-15)}var Fifo=class{#items=[];#head=0;get length(){return this.#items.length-this.#head}get first(){return this.#items[this.#head]}push(item){this.#items.
 push(item)}prepend(items){this.#items=[...items,...this],this.#head=0}shift(){let item=this.#items[this.#head];return this.length&&(this.#items[this.#head++]=
 void 0),this.#head>64&&this.#head*2>this.#items.length&&(this.#items.splice(0,this.#head),this.#head=0),item}remove(item){let at=this.#items.
-indexOf(item,this.#head);at>=0&&this.#items.splice(at,1)}*[Symbol.iterator](){for(let i=this.#head;i<this.#items.length;i++)yield this.#items[i]}};var subprotocol="parley.v2";var levels=["queued","delivered","handled","stored"];var callCost=256,Calls=class{#writer;#maxQueue;#lanes=new Map;#ready=new Set;#under=new Map;#limits={frame:0,message:0,requests:0,outbox:0,outboxTotal:0};#nextId=1;#waitingBytes=0;#underBytes=0;#closed;constructor(writer,maxQueue){
+indexOf(item,this.#head);at>=0&&this.#items.splice(at,1)}*[Symbol.iterator](){for(let i=this.#head;i<this.#items.length;i++)yield this.#items[i]}};var callCost=256,Calls=class{#writer;#maxQueue;#lanes=new Map;#ready=new Set;#under=new Map;#limits={frame:0,message:0,requests:0,outbox:0,outboxTotal:0};#nextId=1;#waitingBytes=0;#underBytes=0;#closed;constructor(writer,maxQueue){
 this.#writer=writer,this.#maxQueue=maxQueue}call(spec){return new Promise((resolve,reject)=>{if(this.#closed)return reject(this.#closed);if(spec.
 signal?.aborted)return reject(givenUp(spec.signal));let id=this.#nextId++,frame=spec.frame(id);if(this.#waitingBytes+frame.length+callCost>this.#maxQueue)
 return reject(new ParleyError("queue-full",`${this.#maxQueue} bytes are waiting in this page already`));let call={id,lane:this.#lane(spec.lane),
@@ -202,33 +242,7 @@ this.#idleTimer=setTimeout(()=>{this.#heard===asked||!this.#online?this.#drop?.(
 let{min,max}=this.#options.retry,step=Math.min(max,min*2**this.#attempt++);return Math.max(error.retryAfter??0,Math.round(step*(.5+Math.random()/
 2)))}#pause(delay){return new Promise(resolve=>{let done=()=>{clearTimeout(timer),this.#wake=void 0,resolve()},timer=setTimeout(done,delay);
 this.#wake=done})}};function join(parts){if(parts.length===1)return parts[0];let out=new Uint8Array(parts.reduce((n,p)=>n+p.length,0)),at=0;
-for(let part of parts)out.set(part,at),at+=part.length;return out}var openTimeout=3e4;function nodeUrl(given){if(given!==void 0){let url=new URL(given,pageOrigin());return url.protocol=url.protocol.replace(
-/^http/,"ws"),url.pathname==="/"&&(url.pathname="/ws"),url}let origin=pageOrigin();if(!origin)throw new ParleyError("malformed","outside of \
-a page connect() needs the node's url");return new URL(origin.replace(/^http/,"ws")+"/ws")}function pageOrigin(){let{location,origin}=globalThis;
-return[location?.origin,origin].find(o=>o?.startsWith("http"))}async function dial(url,options,signal){let token=typeof options.token=="func\
-tion"?await options.token():options.token;signal.throwIfAborted();let socket=await makeSocket(url,options.WebSocket,token);socket.binaryType=
-"arraybuffer";let failure=await opened(socket,signal);if(failure===void 0)return socket;throw signal.throwIfAborted(),await explain(url,failure)}
-async function makeSocket(url,given,token){let headers=token?{Authorization:`Bearer ${token}`}:void 0,inNode=!!globalThis.process?.versions?.
-node,Global=globalThis.WebSocket;try{if(given)return new given(url.href,[subprotocol],headers&&{headers});if(Global&&inNode)return new Global(
-url.href,{protocols:[subprotocol],headers});if(Global)return new Global(url.href,[subprotocol]);let Ws=await importWs("ws");return new Ws(url.
-href,[subprotocol],{headers,perMessageDeflate:!1})}catch(cause){if(cause instanceof ParleyError)throw cause;let code=cause.name==="SecurityE\
-rror"?"network-blocked":"malformed";throw new ParleyError(code,cause.message,{cause})}}async function importWs(name){try{return(await import(name)).
-default}catch(cause){throw new ParleyError("unsupported","this Node.js has no WebSocket: use Node.js 22, install the package ws, or pass con\
-nect({ WebSocket })",{cause})}}function opened(socket,signal){return new Promise(resolve=>{let text="",done=failure=>{clearTimeout(timer),signal.
-removeEventListener("abort",gaveUp),socket.onopen=socket.onerror=socket.onclose=null,failure!==void 0&&(socket.onerror=()=>{},socket.close()),
-resolve(failure)},gaveUp=()=>done("given up"),timer=setTimeout(()=>done("no answer in time"),openTimeout);signal.addEventListener("abort",gaveUp),
-socket.onopen=()=>done(),socket.onerror=event=>text=event.message??"",socket.onclose=()=>done(text),signal.aborted&&gaveUp()})}async function explain(url,text){
-let advice=await blocked(url);if(advice)return new ParleyError("network-blocked",`the browser does not let this page reach ${url.host}: ${advice}`);
-switch(Number(/\b(?:response|status)\b\D*(\d{3})\b/i.exec(text)?.[1])||await askStatus(url)){case 401:case 429:return new ParleyError("unaut\
-horized","the node does not know this page: open the link that it printed when it started",{retryAfter:15e3});case 403:case 421:return new ParleyError(
-"forbidden","the node does not let this page in");case 503:return new ParleyError("limit","the node is overloaded",{retryAfter:5e3})}return new ParleyError(
-"unreachable",`no node answers at ${url.host}`+(text&&`: ${text}`))}async function askStatus(url){let http=url.href.replace(/^ws/,"http");if(!pageOrigin()||
-new URL(http).origin!==pageOrigin())return 0;try{return(await fetch(http,{cache:"no-store",signal:AbortSignal.timeout(3e3)})).status}catch{return 0}}
-async function blocked(url){let{navigator,location}=globalThis;if(!(!location||!isLocal(url.hostname)||isLocal(location.hostname))){if(globalThis.
-isSecureContext===!1)return"only pages over https may ask for it";for(let name of["local-network-access","loopback-network","local-network"])
-try{if((await navigator?.permissions.query({name}))?.state==="denied")return"allow it to use the local network in the site's settings"}catch{}}}
-function isLocal(host){return/^(localhost|\[::1\]|127(\.\d+){3}|10(\.\d+){3}|192\.168(\.\d+){2}|172\.(1[6-9]|2\d|3[01])(\.\d+){2}|169\.254(\.\d+){2})$/.
-test(host)||/\.(localhost|local)$/.test(host)||/^\[f[cd]/.test(host)}var PageNode=class extends Emitter{#options;#session;#calls;#inbox;#protocols=new Map;#loops=new Set;#topics=new Map;#unwatch;#welcome;#state="\
+for(let part of parts)out.set(part,at),at+=part.length;return out}var PageNode=class extends Emitter{#options;#session;#calls;#inbox;#protocols=new Map;#loops=new Set;#topics=new Map;#unwatch;#welcome;#state="\
 offline";#key;#first;constructor(options){super(),this.#options=options,this.#key=options.key,options.onState&&this.on("state",options.onState);
 let url=nodeUrl(options.url);this.#session=new Session(this,{dial:signal=>dial(url,options,signal),hello:()=>this.#key===void 0?{identity:options.
 identity}:{key:this.#key},retry:{min:options.retry?.min??100,max:options.retry?.max??5e3}}),this.#calls=new Calls(this.#session,options.maxQueue??
@@ -273,4 +287,7 @@ delete(topic.name)}report(error){this.#state!=="closed"&&(this.heard("error")?th
 repeat:!0,signal})}#protocol(protocol){let upkeep=this.#protocols.get(protocol);if(upkeep)return upkeep;let apply=async wish=>{await this.call(
 wish?"start":"stop",{protocol})};return upkeep=new Upkeep(apply,error=>{this.#inbox.unlisten(protocol),this.#protocols.delete(protocol),this.
 report(error)}),this.#protocols.set(protocol,upkeep),upkeep}async#keepKey(){try{this.#key=await this.exportKey()}catch{}}#change(change){this.#state=
-change.state,this.emit("state",change)}#close(text,code="closed"){this.#session.close(new ParleyError(code,text))}};async function connect(options={}){return new PageNode(options).begin()}export{ParleyError,codes,connect};
+change.state,this.emit("state",change)}#close(text,code="closed"){this.#session.close(new ParleyError(code,text))}};async function connect(options={}){let{ask,signal}=options,url=nodeUrl(options.url);if(!ask||!isElsewhere(url))return new PageNode(options).
+begin();let known=grantFor(url,ask)!==void 0;known||await askPerson(url,ask,signal);try{return await new PageNode(options).begin()}catch(error){
+if(!known||!(error instanceof ParleyError)||!["unreachable","forbidden","unauthorized"].includes(error.code))throw error;return forgetGrant(
+url),await askPerson(url,ask,signal),new PageNode(options).begin()}}export{ParleyError,codes,connect};

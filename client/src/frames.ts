@@ -4,6 +4,9 @@
 /** The WebSocket subprotocol. */
 export const subprotocol = 'parley.v2'
 
+/** Begins a second one, which carries what the person allowed a page of another site. */
+export const grantPrefix = 'parley.grant.'
+
 // Control frames: not numbered, not repeated after a resume.
 export const HELLO = 0 // {v, identity | key, session?, received?}
 export const WELCOME = 1 // {v, session, resumed, received, peer, grace, node, limits}

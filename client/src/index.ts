@@ -1,5 +1,8 @@
 import type { ConnectOptions, ParleyNode } from './api.js'
+import { askPerson, forgetGrant, grantFor, isElsewhere } from './consent.js'
+import { ParleyError } from './errors.js'
 import { PageNode } from './node.js'
+import { nodeUrl } from './socket.js'
 
 export type * from './api.js'
 export { ParleyError, codes, type Code } from './errors.js'
@@ -19,5 +22,18 @@ export { ParleyError, codes, type Code } from './errors.js'
  * Afterwards a lost connection is taken up again by itself.
  */
 export async function connect(options: ConnectOptions = {}): Promise<ParleyNode> {
-  return new PageNode(options).begin()
+  const { ask, signal } = options
+  const url = nodeUrl(options.url)
+  if (!ask || !isElsewhere(url)) return new PageNode(options).begin()
+  const known = grantFor(url, ask) !== undefined
+  if (!known) await askPerson(url, ask, signal)
+  try {
+    return await new PageNode(options).begin()
+  } catch (error) {
+    // A browser doesn't say whether it was the node that refused: what was allowed may have been taken back.
+    if (!known || !(error instanceof ParleyError) || !['unreachable', 'forbidden', 'unauthorized'].includes(error.code)) throw error
+    forgetGrant(url)
+    await askPerson(url, ask, signal)
+    return new PageNode(options).begin()
+  }
 }

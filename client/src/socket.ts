@@ -2,8 +2,9 @@
 // Browsers tell a page nothing about a failed upgrade, so it asks around.
 
 import type { ConnectOptions, Socket, SocketConstructor } from './api.js'
+import { grantFor, isElsewhere } from './consent.js'
 import { ParleyError, type Code } from './errors.js'
-import { subprotocol } from './frames.js'
+import { grantPrefix, subprotocol } from './frames.js'
 
 /** How long a socket may take to open. A browser may be asking the person meanwhile. */
 const openTimeout = 30_000
@@ -24,7 +25,7 @@ export function nodeUrl(given: string | URL | undefined): URL {
 }
 
 /** The origin of the page or worker, also of one made from a blob. */
-function pageOrigin(): string | undefined {
+export function pageOrigin(): string | undefined {
   const { location, origin } = globalThis as { location?: Location; origin?: string }
   return [location?.origin, origin].find((o) => o?.startsWith('http'))
 }
@@ -33,7 +34,9 @@ function pageOrigin(): string | undefined {
 export async function dial(url: URL, options: DialOptions, signal: AbortSignal): Promise<Socket> {
   const token = typeof options.token === 'function' ? await options.token() : options.token
   signal.throwIfAborted()
-  const socket = await makeSocket(url, options.WebSocket, token)
+  const grant = isElsewhere(url) ? grantFor(url) : undefined
+  const offer = grant ? [subprotocol, grantPrefix + grant] : [subprotocol]
+  const socket = await makeSocket(url, options.WebSocket, token, offer)
   socket.binaryType = 'arraybuffer'
   const failure = await opened(socket, signal)
   if (failure === undefined) return socket
@@ -41,19 +44,19 @@ export async function dial(url: URL, options: DialOptions, signal: AbortSignal):
   throw await explain(url, failure)
 }
 
-async function makeSocket(url: URL, given: SocketConstructor | undefined, token: string | undefined): Promise<Socket> {
+async function makeSocket(url: URL, given: SocketConstructor | undefined, token: string | undefined, offer: string[]): Promise<Socket> {
   const headers = token ? { Authorization: `Bearer ${token}` } : undefined
   const inNode = !!(globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node
   const Global = (globalThis as unknown as { WebSocket?: SocketConstructor }).WebSocket
   try {
-    if (given) return new given(url.href, [subprotocol], headers && { headers })
+    if (given) return new given(url.href, offer, headers && { headers })
     if (Global && inNode) {
       // Node.js 22 and later take headers beside the protocols.
-      return new Global(url.href, { protocols: [subprotocol], headers } as unknown as string[])
+      return new Global(url.href, { protocols: offer, headers } as unknown as string[])
     }
-    if (Global) return new Global(url.href, [subprotocol])
+    if (Global) return new Global(url.href, offer)
     const Ws = await importWs('ws')
-    return new Ws(url.href, [subprotocol], { headers, perMessageDeflate: false })
+    return new Ws(url.href, offer, { headers, perMessageDeflate: false })
   } catch (cause) {
     if (cause instanceof ParleyError) throw cause
     // A page of https may not open ws:// except to this machine.

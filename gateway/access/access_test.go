@@ -32,6 +32,7 @@ type node struct {
 	url    string
 	port   string
 	log    *bytes.Buffer
+	admit  bool // what comes is a page's socket
 }
 
 func newNode(t *testing.T, cfg access.Config) *node {
@@ -57,7 +58,15 @@ func newNode(t *testing.T, cfg access.Config) *node {
 	if n.policy, err = access.New(cfg); err != nil {
 		t.Fatal(err)
 	}
-	handler = n.policy.Wrap(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "in") }))
+	in := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "in") })
+	wrapped := n.policy.Wrap(in)
+	handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !n.admit {
+			wrapped.ServeHTTP(w, r)
+		} else if _, ok := n.policy.AdmitPage(w, r); ok {
+			in(w, r)
+		}
+	})
 	return n
 }
 
@@ -418,6 +427,52 @@ func TestLaunch_CookieIsStrict(t *testing.T) {
 	defer resp.Body.Close()
 	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != 200 || string(body) != "in" {
 		t.Errorf("a browser that follows the link: %d %s", resp.StatusCode, body)
+	}
+}
+
+// What a browser is opened with is seen by every user of the machine: it is worth
+// nothing once it was followed, or after a while.
+func TestLaunch_OpenedLinkIsGoodOnce(t *testing.T) {
+	n := newNode(t, access.Config{})
+	path := strings.TrimPrefix(n.policy.OpenURL(n.url+"/"), n.url)
+	if strings.Contains(path, n.launchToken()) {
+		t.Fatal("the printed link is shown")
+	}
+	if a := n.ask(t, "HEAD", path); a.status != 401 {
+		t.Errorf("a look at the link: %d", a.status)
+	}
+	if a := n.ask(t, "GET", path, "Host", "evil.example"); a.status != 421 {
+		t.Errorf("by another name: %d", a.status)
+	}
+	if a := n.ask(t, "GET", path); a.status != 303 || a.header.Get("Set-Cookie") == "" {
+		t.Errorf("followed: %d", a.status)
+	}
+	if a := n.ask(t, "GET", path); a.status != 401 || a.header.Get("Set-Cookie") != "" {
+		t.Errorf("followed again: %d", a.status)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		p, err := access.New(access.Config{Port: 10000, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		follow := func(link string) int {
+			w := httptest.NewRecorder()
+			p.Wrap(http.NotFoundHandler()).ServeHTTP(w, httptest.NewRequest("GET", link, nil))
+			return w.Code
+		}
+		one, other := p.OpenURL("http://localhost:10000"), p.OpenURL("http://localhost:10000")
+		time.Sleep(time.Minute)
+		if got := follow(one); got != 303 {
+			t.Errorf("after a minute: %d", got)
+		}
+		time.Sleep(time.Minute)
+		if got := follow(other); got != 401 {
+			t.Errorf("after two: %d", got)
+		}
+	})
+	none := newNode(t, access.Config{Auth: access.None})
+	if got := none.policy.OpenURL(none.url); got != none.url+"/" {
+		t.Errorf("without tokens: %s", got)
 	}
 }
 

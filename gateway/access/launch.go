@@ -5,17 +5,57 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
+	"html"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
+	"time"
 )
 
-// LaunchPath is where the launch link leads. Its token is good as long as the
-// process runs, so that a person can open a second browser with the link that
-// was printed; the cookie that it is exchanged for is another secret.
+// LaunchPath is where the launch link leads. The printed link's token is good as
+// long as the process runs, so that a person can open a second browser with it;
+// one that is opened is good once. The cookie that they are exchanged for is
+// another secret.
 const LaunchPath = "/_parley/launch"
 
-// LaunchURL is the link to print and to open: base is "http://localhost:10000".
+// onceFor is how long a link that was opened may be followed.
+const onceFor = 2 * time.Minute
+
+// once holds the tokens of links that were opened and not yet followed.
+type once struct {
+	mu   sync.Mutex
+	open map[string]time.Time // by token: until when
+}
+
+// OpenURL is the link to open a browser with. It lets in once, and soon: the
+// command that opens a browser, and the browser's own, show their arguments to
+// every user of the machine. With Auth None it is base itself.
+func (p *Policy) OpenURL(base string) string {
+	if p.cfg.Auth == None {
+		return p.LaunchURL(base)
+	}
+	token := NewToken()
+	p.once.mu.Lock()
+	defer p.once.mu.Unlock()
+	if p.once.open == nil {
+		p.once.open = make(map[string]time.Time)
+	}
+	p.once.open[token] = time.Now().Add(onceFor)
+	return strings.TrimSuffix(base, "/") + LaunchPath + "?token=" + token
+}
+
+// use takes a token that is good once. Looking it up tells nothing by its time: a
+// map compares keys only where the hashes of the whole are the same.
+func (o *once) use(token string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	until, ok := o.open[token]
+	delete(o.open, token)
+	return ok && time.Now().Before(until)
+}
+
+// LaunchURL is the link to print: base is "http://localhost:10000".
 // It holds a secret: it belongs on the person's terminal and in no log. With
 // Auth None it is base itself.
 func (p *Policy) LaunchURL(base string) string {
@@ -44,7 +84,7 @@ func (p *Policy) follow(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if p.cfg.Auth == Link {
-		if !p.launch.is(r.URL.Query().Get("token")) {
+		if token := r.URL.Query().Get("token"); !p.launch.is(token) && !(r.Method == http.MethodGet && p.once.use(token)) {
 			if p.count(w, r, v) {
 				p.unauthorized(w, r)
 			}
@@ -64,10 +104,32 @@ func lead(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
-		writePage(w, http.StatusOK, onwardPage)
+		writePage(w, http.StatusOK, strings.ReplaceAll(onwardPage, "TO", "/"))
 	default:
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	}
+}
+
+// onward marks an address that a browser was led to once.
+const onward = "onward"
+
+// sentFromElsewhere reports whether another site's page opened this window of the
+// person's browser: then the cookie was kept back, and the same address must be
+// asked for once more, from here.
+func (p *Policy) sentFromElsewhere(r *http.Request) bool {
+	site := r.Header.Get("Sec-Fetch-Site")
+	return r.Method == http.MethodGet && p.Knows(r.Host) && !r.URL.Query().Has(onward) &&
+		(site == "cross-site" || site == "same-site") && r.Header.Get("Sec-Fetch-Mode") == "navigate"
+}
+
+// again leads the browser to the same address, as the node's own page.
+func again(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	q.Set(onward, "1")
+	secure(w.Header())
+	w.Header().Set("Cache-Control", "no-store")
+	to := html.EscapeString(r.URL.EscapedPath() + "?" + q.Encode())
+	writePage(w, http.StatusOK, strings.ReplaceAll(onwardPage, "TO", to))
 }
 
 // unauthorized tells a person how to get in, and a program that it has no token.
@@ -97,10 +159,10 @@ func secure(h http.Header) {
 	h.Set("Referrer-Policy", "no-referrer")
 }
 
-// The two pages hold no text from outside (G-S10).
+// The two pages hold no text from outside but the escaped address (G-S10).
 const (
-	onwardPage = `<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=/">
-<title>parley</title><p><a href="/">Go on to the page</a></p></html>
+	onwardPage = `<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=TO">
+<title>parley</title><p><a href="TO">Go on to the page</a></p></html>
 `
 	wayInPage = `<!doctype html><html lang="en"><meta charset="utf-8"><title>parley: not yet</title>
 <meta name="viewport" content="width=device-width">

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/parley-p2p/parley/flow"
+	"github.com/parley-p2p/parley/gateway/consent"
 	"github.com/parley-p2p/parley/identity"
 )
 
@@ -46,9 +47,22 @@ type Config struct {
 
 	Auth   Mode   // Link when empty
 	Bearer string // what programs send; empty: no program gets in
+	Grants Grants // what pages of other sites were allowed; nil: nothing
 
 	Log *slog.Logger // nil: nothing is logged
 }
+
+// Grants says what a person allowed the pages of other sites.
+type Grants interface {
+	// Scope is what a page of an origin may use with its token.
+	Scope(origin, token string) (consent.Scope, bool)
+	// Refused is told of a page's origin that tried to connect and may not.
+	Refused(origin string)
+}
+
+// GrantPrefix begins the subprotocol that carries a grant's token: a page can
+// send no header of its own, and a URL would be logged (abuse row 5).
+const GrantPrefix = "parley.grant."
 
 // Policy is the rule for one node. It is safe for several goroutines.
 type Policy struct {
@@ -57,6 +71,7 @@ type Policy struct {
 	origins map[string]bool // origin → is the node's own
 	cookie  string          // its name
 	launch  secret
+	once    once   // links that were opened
 	session secret // the cookie's value; new each launch
 	bearer  secret
 	refused *flow.Buckets[netip.Addr]
@@ -167,9 +182,10 @@ func validHost(name string) bool {
 
 // Visitor is who made a request that was let in.
 type Visitor struct {
-	Addr    netip.Addr // of the connection
-	Origin  string     // of the page, lower case; empty for a program
-	Foreign bool       // Origin isn't one of the node's own
+	Addr    netip.Addr     // of the connection
+	Origin  string         // of the page, lower case; empty for a program
+	Foreign bool           // Origin isn't one of the node's own
+	Scope   *consent.Scope // all that a page with a grant may use; nil: anything
 }
 
 // Knows reports whether a request's Host is one of the node's own names.
@@ -188,6 +204,52 @@ func (p *Policy) Admit(w http.ResponseWriter, r *http.Request) (v Visitor, ok bo
 		return v, false
 	}
 	return v, p.token(w, r, v)
+}
+
+// AdmitPage checks an upgrade of a page: as Admit, but a page of another site may
+// come in with the grant of a person, for that origin alone. Then Visitor.Scope
+// says what it may use. The three checks are the same: Host, an Origin that
+// somebody listed, a token that is its own.
+func (p *Policy) AdmitPage(w http.ResponseWriter, r *http.Request) (v Visitor, ok bool) {
+	token, given := grantOf(r)
+	if p.cfg.Grants == nil || !p.Knows(r.Host) || len(r.Header.Values("Origin")) != 1 {
+		return p.Admit(w, r)
+	}
+	v = Visitor{Addr: remoteAddr(r), Origin: strings.ToLower(r.Header.Get("Origin")), Foreign: true}
+	own, listed := p.origins[v.Origin]
+	switch {
+	case own || listed && !given || v.Origin == "null":
+		return p.Admit(w, r)
+	case !given:
+		if !p.cfg.Anywhere && upgrades(r) {
+			p.cfg.Grants.Refused(v.Origin)
+		}
+		return p.Admit(w, r)
+	}
+	if scope, granted := p.cfg.Grants.Scope(v.Origin, token); granted {
+		v.Scope = &scope
+		return v, true
+	}
+	if listed || p.cfg.Anywhere { // it may have another way in
+		return p.Admit(w, r)
+	}
+	p.cfg.Grants.Refused(v.Origin)
+	if p.count(w, r, v) {
+		p.refuse(w, r, http.StatusForbidden, "the person did not allow this page, or not any more; ask again")
+	}
+	return v, false
+}
+
+// grantOf finds the token that a page sends among its subprotocols.
+func grantOf(r *http.Request) (string, bool) {
+	for _, header := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for name := range strings.SplitSeq(header, ",") {
+			if token, found := strings.CutPrefix(strings.TrimSpace(name), GrantPrefix); found {
+				return token, true
+			}
+		}
+	}
+	return "", false
 }
 
 // origin checks who asks, as far as a browser tells; the reason is empty when it
@@ -264,8 +326,12 @@ func (p *Policy) refuse(w http.ResponseWriter, r *http.Request, status int, reas
 // Wrap puts the policy before a handler, and serves the launch link.
 func (p *Policy) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == LaunchPath {
+		switch {
+		case r.URL.Path == LaunchPath:
 			p.follow(w, r)
+			return
+		case r.URL.Path == consent.Path && p.sentFromElsewhere(r):
+			again(w, r)
 			return
 		}
 		if _, ok := p.Admit(w, r); ok {

@@ -26,13 +26,15 @@ func Dial(t testing.TB, url string, header http.Header, subprotocol string) *web
 }
 
 // DialVia is Dial with an http.Client of one's own.
-func DialVia(t testing.TB, client *http.Client, url string, header http.Header, subprotocol string) *websocket.Conn {
+func DialVia(t testing.TB, client *http.Client, url string, header http.Header, subprotocols ...string) *websocket.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	opts := &websocket.DialOptions{HTTPHeader: header, HTTPClient: client}
-	if subprotocol != "" {
-		opts.Subprotocols = []string{subprotocol}
+	for _, name := range subprotocols {
+		if name != "" {
+			opts.Subprotocols = append(opts.Subprotocols, name)
+		}
 	}
 	ws, resp, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(url, "http")+"/ws", opts)
 	if err != nil {
@@ -68,7 +70,7 @@ func Join2(t testing.TB, s *Server, h v2.HelloFrame) *Page2 {
 // Open2 opens a socket for v2 and says nothing.
 func Open2(t testing.TB, s *Server) *Page2 {
 	t.Helper()
-	return &Page2{t: t, Patience: patience, WS: DialVia(t, s.Client, s.URL, s.Header, v2.Subprotocol)}
+	return &Page2{t: t, Patience: patience, WS: DialVia(t, s.Client, s.URL, s.Header, append([]string{v2.Subprotocol}, s.Offer...)...)}
 }
 
 // Resume opens another socket for the session of p, as a page does that got n

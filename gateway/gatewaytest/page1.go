@@ -40,7 +40,7 @@ type Error1 struct {
 // Open1 opens a socket for v1.
 func Open1(t testing.TB, s *Server) *Page1 {
 	t.Helper()
-	return &Page1{t: t, WS: DialVia(t, s.Client, s.URL, s.Header, "")}
+	return &Page1{t: t, WS: DialVia(t, s.Client, s.URL, s.Header, s.Offer...)}
 }
 
 // Join1 opens a socket and asks for a peer.

@@ -20,8 +20,16 @@ type Server struct {
 	Backend *Backend
 	Policy  *access.Policy
 	Header  http.Header  // lets a program in
+	Offer   []string     // subprotocols that v2 pages offer besides
 	Client  *http.Client // for Dial; nil is the usual one
 	Pipes   *Pipes       // what it listens on, if that is in memory
+}
+
+// As gives the same server as another visitor knocks.
+func (s *Server) As(header http.Header, offer ...string) *Server {
+	as := *s
+	as.Header, as.Offer = header, offer
+	return &as
 }
 
 // Option changes how Start starts.

@@ -196,7 +196,8 @@ describe('for everybody', () => {
   })
 })
 
-test.runIf(process.env.UPDATE_SCREENSHOTS)('the picture for the README', async () => {
+// With UPDATE_SCREENSHOTS it makes the picture of the README.
+test('three people on two nodes: everybody sees everything', async () => {
   const { other, ada, bo } = await two()
   const chi = await visit(other, 'Chiara')
   await row(ada.page, 'Chiara').waitFor()
@@ -213,5 +214,12 @@ test.runIf(process.env.UPDATE_SCREENSHOTS)('the picture for the README', async (
   await say(bo.page, 'Did the package arrive?')
   await row(ada.page, 'Bo').locator('.badge').waitFor()
   await ada.page.locator('#list small', { hasText: /direct|relay/ }).first().waitFor()
-  await ada.page.screenshot({ path: new URL('../../docs/img/demo.png', import.meta.url).pathname })
+  for (const { page } of [ada, bo, chi]) {
+    await row(page, page === ada.page ? 'Bo' : 'Ada Lovelace').waitFor()
+    expect(await page.locator('#list button').count()).toBe(3) // the room, and the two others
+  }
+  expect([...ada.errors, ...bo.errors, ...chi.errors]).toEqual([])
+  if (process.env.UPDATE_SCREENSHOTS) {
+    await ada.page.screenshot({ path: new URL('../../docs/img/demo.png', import.meta.url).pathname })
+  }
 })
