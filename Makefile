@@ -8,6 +8,9 @@ MAKEFLAGS += --no-print-directory
 
 GOLANGCI_VERSION := v2.15.0
 FUZZTIME         ?= 30s
+FUZZPKGS         ?= ./...
+# The folders whose decoders read what strangers send.
+DECODERS         := ./wire/... ./channel/... ./gateway/... ./star/... ./peer/... ./identity/... ./network/... ./topic/... ./discover/...
 ARGS             ?=
 BIN              := $(CURDIR)/bin
 # npm parts are there when the workspace is.
@@ -51,8 +54,11 @@ ifneq ($(NPM),)
 endif
 
 .PHONY: long
-long: ## the slow ones too: load, endurance, simulations
+long: FUZZTIME = 1h
+long: ## the slow ones too: load, endurance, simulations, a million random messages; then each decoder fuzzed for an hour (FUZZTIME=…)
+	@$(need-capnp)
 	PARLEY_LONG=1 go test -tags long -timeout 120m ./...
+	@$(MAKE) fuzz FUZZTIME=$(FUZZTIME) FUZZPKGS="$(DECODERS)"
 
 .PHONY: bench
 bench: ## measure beside the floor and write docs/benchmarks.md (ARGS="latency rate topic pages start")
@@ -64,8 +70,8 @@ microbench: ## the benchmarks of single packages
 	go test -run '^$$' -bench . -benchmem ./...
 
 .PHONY: fuzz
-fuzz: ## every fuzz target for FUZZTIME (30s)
-	@for pkg in $$(go list ./...); do \
+fuzz: ## every fuzz target for FUZZTIME (30s); FUZZPKGS=./wire/... for some
+	@for pkg in $$(go list $(FUZZPKGS)); do \
 		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "== $$pkg $$target"; \
 			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \

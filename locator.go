@@ -3,6 +3,7 @@ package parley
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"sync"
 	"time"
 
@@ -168,7 +169,7 @@ func (l *locator) relayState(relays []identity.PeerID) []byte {
 			continue
 		}
 		known := l.node.host.Libp2p().Peerstore().Addrs(r)
-		for _, a := range append(known[:min(len(known), 2):2], nil) { // the id alone at last
+		for _, a := range append(slices.Clip(known[:min(len(known), 2)]), nil) { // the id alone at last
 			text := ma.Join(a, own.Multiaddr()).String()
 			if len(text) <= maxRelayAddrText && len(list) < maxRelayAddrs {
 				list = append(list, text)

@@ -167,6 +167,7 @@ func (n *Node) Run(ctx context.Context) error {
 	parts.Go(func() error { return n.found.Run(life) })
 	parts.Go(func() error { return n.located.Run(life) })
 	parts.Go(func() error { return n.channels.Run(life) })
+	parts.Go(func() error { return n.useRelays(life) })
 	parts.Go(func() error { return n.gateway.Run(life) })
 	parts.Go(func() error { n.tendMemory(life); return nil })
 	for _, socket := range n.sockets {

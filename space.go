@@ -1,6 +1,13 @@
 package parley
 
 import (
+	"context"
+	"net"
+
+	asnutil "github.com/libp2p/go-libp2p-asn-util"
+	libpeer "github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+
 	"github.com/parley-p2p/parley/channel"
 	"github.com/parley-p2p/parley/identity"
 )
@@ -23,7 +30,66 @@ func (n *Node) makeChannels() (err error) {
 	n.channels, err = channel.New(channel.Config{
 		Network: n.host, Key: key, Locator: n.located, Own: n.ownPage, Quiet: !loopbackOnly(n.cfg.P2P.Listen), Logger: n.cfg.Log,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	if policy, serves := n.cfg.relayPolicy(); serves {
+		return n.channels.RelayFor(policy)
+	}
+	return nil
+}
+
+// relayPolicy is what the node does as a relay of channels; false for nothing.
+func (c Config) relayPolicy() (policy channel.RelayPolicy, serves bool) {
+	switch c.Relay.Profile {
+	case "own":
+	case "public":
+		policy = channel.PublicRelay()
+	default:
+		return policy, false
+	}
+	if len(c.Relay.Allow) > 0 {
+		var allow []identity.PeerID
+		for _, text := range c.Relay.Allow {
+			if id, err := identity.ParsePeerID(text); err == nil { // Validate has seen that it can be read
+				allow = append(allow, id)
+			}
+		}
+		policy = policy.For(allow...)
+	}
+	policy.ASN = asnOf
+	return policy, true
+}
+
+// asnOf is the autonomous system of an IPv6 address, by the table that libp2p's
+// own relay uses; for IPv4 there is none, and the limit by address has to do.
+func asnOf(address string) uint32 {
+	ip := net.ParseIP(address)
+	if ip == nil || ip.To4() != nil {
+		return 0
+	}
+	return asnutil.AsnForIPv6(ip)
+}
+
+// useRelays keeps a contract with one of p2p.relays, so that agents of this node
+// are reached through it where no direct path leads.
+func (n *Node) useRelays(ctx context.Context) error {
+	var relays []identity.PeerID
+	for _, text := range n.cfg.P2P.Relays {
+		info, err := libpeer.AddrInfoFromString(text)
+		if err != nil { // Validate has seen that it can be read
+			continue
+		}
+		n.host.AddAddrs(info.ID, info.Addrs, peerstore.PermanentAddrTTL)
+		relays = append(relays, info.ID)
+	}
+	if len(relays) == 0 {
+		return nil
+	}
+	if err := n.channels.UseRelay(ctx, relays...); ctx.Err() == nil {
+		return err
+	}
+	return nil
 }
 
 // ownPage reports whether id is a page's of this node: connections to it lead

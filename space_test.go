@@ -135,3 +135,73 @@ func TestSpaceOfAPage(t *testing.T) {
 		t.Errorf("the page is at %s, %v, want %s", node, ok, second.ID())
 	}
 }
+
+// TestRelayOfChannels: a node with relay.profile = "own" serves the nodes that
+// name it in p2p.relays, and who finds their agents learns of it.
+func TestRelayOfChannels(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cfg := loopbackConfig(t)
+	cfg.Relay.Profile = "own"
+	relay := runNode(t, cfg)
+	cfg = loopbackConfig(t)
+	cfg.P2P.Relays = []string{relay.host.Addrs()[0].String() + "/p2p/" + relay.ID().String()}
+	served, other := runNode(t, cfg), runNode(t, loopbackConfig(t))
+
+	a, b := join(ctx, t, other, "chess", newKey(t)), join(ctx, t, served, "chess", newKey(t))
+	echo(t, b, "echo/1")
+	space := other.Space("chess").Hash()
+	for {
+		news := other.located.news(space)
+		places, err := other.located.Locate(ctx, space, b.Agent())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(places) == 1 && len(places[0].Relays) == 1 && places[0].Relays[0] == relay.ID() {
+			break
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			t.Fatalf("the agent is said to be at %v, without the relay", places)
+		}
+	}
+	info := exchange(ctx, t, a, b.Agent(), network.PathRelay, channel.Via(relay.ID()))
+	if info.Relay != relay.ID() {
+		t.Errorf("through %s", info.Relay)
+	}
+	if m := relay.channels.Metrics().Relay; m.Contracts.Current != 1 || m.Bytes == 0 {
+		t.Errorf("the relay counts %+v", m)
+	}
+	exchange(ctx, t, a, b.Agent(), network.PathDirect)
+}
+
+func TestRelayPolicyOfConfig(t *testing.T) {
+	friend := newKey(t)
+	for _, tt := range []struct {
+		profile string
+		allow   []string
+		serves  bool
+		bytes   uint64
+		anybody bool
+	}{
+		{profile: "off"},
+		{profile: "own", serves: true, anybody: true},
+		{profile: "own", allow: []string{friend.PeerID().String()}, serves: true},
+		{profile: "public", serves: true, bytes: 128 << 10, anybody: true},
+	} {
+		cfg := DefaultConfig()
+		cfg.Relay.Profile, cfg.Relay.Allow = tt.profile, tt.allow
+		p, serves := cfg.relayPolicy()
+		if serves != tt.serves || p.Bytes != tt.bytes || serves && (p.Contract == nil) != tt.anybody {
+			t.Errorf("%s %v: %+v, %v", tt.profile, tt.allow, p, serves)
+		}
+		if len(tt.allow) > 0 && (!p.Contract(friend.PeerID()) || p.Contract(newKey(t).PeerID()) || !p.Agent(friend.Agent())) {
+			t.Error("the list is not what is asked")
+		}
+	}
+	if asnOf("2001:4860:4860::8888") != 15169 || asnOf("8.8.8.8") != 0 || asnOf("12D3KooW") != 0 {
+		t.Errorf("autonomous system of 2001:4860:4860::8888 is %d", asnOf("2001:4860:4860::8888"))
+	}
+}

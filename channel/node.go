@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -159,7 +160,28 @@ func (n *Node) handler(e wire.Encoding) network.Handler {
 }
 
 func streamCarrier(s network.Stream, e wire.Encoding, dialer bool) Carrier {
-	return Carrier{Stream: s, Dialer: dialer, Format: e, Local: s.Local(), Remote: s.Remote(), Path: s.Path()}
+	c := Carrier{Stream: s, Dialer: dialer, Format: e, Local: s.Local(), Remote: s.Remote(), Path: s.Path()}
+	if a, ok := s.(network.Addressed); ok {
+		c.Address = addressKey(a.RemoteIP())
+	}
+	return c
+}
+
+// addressKey is what counts as one address: an IPv4 address, or the /64 that one
+// customer has of IPv6; "" where there is none, and for this machine, whose nodes
+// are told apart by their ids.
+func addressKey(ip netip.Addr) string {
+	switch {
+	case !ip.IsValid() || ip.IsLoopback():
+		return ""
+	case ip.Is6():
+		p, err := ip.WithZone("").Prefix(64)
+		if err != nil {
+			return ""
+		}
+		return p.Addr().String()
+	}
+	return ip.String()
 }
 
 // Serve makes a connection of a carrier and serves it until it ends or ctx does.

@@ -147,7 +147,7 @@ func (a *attempt) through(ctx context.Context, relay identity.PeerID) (*channel,
 // when no other place needs to be tried.
 func (a *attempt) tryNode(ctx context.Context, node identity.PeerID) (*channel, bool) {
 	n := a.member.node
-	if node == n.cfg.Network.Local() || n.cfg.Own != nil && n.cfg.Own(node) {
+	if n.leadsHere(node) {
 		return nil, false // it is not among the members here
 	}
 	l, err := n.connect(ctx, node)
@@ -249,6 +249,11 @@ func (n *Node) nearest(m *member, to identity.AgentID) (*link, error) {
 		}
 	}
 	return nil, nil
+}
+
+// leadsHere reports whether a peer id is this node's, or a page's of it.
+func (n *Node) leadsHere(id identity.PeerID) bool {
+	return id == n.cfg.Network.Local() || n.cfg.Own != nil && n.cfg.Own(id)
 }
 
 // dial is a connection that is being made; several callers may wait for it.

@@ -33,12 +33,15 @@ type RelayPolicy struct {
 	Time       time.Duration // per bridge; no limit
 	Buffer     int64         // what all bridges may hold, bytes; 384 MiB
 
-	// Contract says whether a peer may have a contract; nil lets everybody.
+	// Contract says whether a peer may have a contract, and Agent whether a peer
+	// may on whose connection this agent has proved itself. Where both are nil
+	// everybody may.
 	Contract func(peer identity.PeerID) bool
+	Agent    func(agent identity.AgentID) bool
 	// Bridge says whether one agent may reach the other; nil lets everybody.
 	Bridge func(from, to identity.AgentID) bool
-	// ASN gives the number of the autonomous system of an address, 0 where it is
-	// not known.
+	// ASN gives the number of the autonomous system of an address: an IPv4 address
+	// or the first of an IPv6 /64. 0 where it is not known; nil knows none.
 	ASN func(address string) uint32
 }
 
@@ -47,8 +50,36 @@ func PublicRelay() RelayPolicy { return RelayPolicy{Bytes: 128 << 10, Time: 2 * 
 
 // OwnRelay is the profile that serves the agents and peers of a list, without
 // limits on bytes and time.
-func OwnRelay(allow ...identity.PeerID) RelayPolicy {
-	return RelayPolicy{Contract: func(p identity.PeerID) bool { return slices.Contains(allow, p) }}
+func OwnRelay(allow ...identity.PeerID) RelayPolicy { return RelayPolicy{}.For(allow...) }
+
+// For is p for the agents and peers of a list alone; an agent may be named by its
+// peer id.
+func (p RelayPolicy) For(allow ...identity.PeerID) RelayPolicy {
+	agents := make(map[identity.AgentID]struct{}, len(allow))
+	for _, id := range allow {
+		if a, err := identity.AgentOf(id); err == nil {
+			agents[a] = struct{}{}
+		}
+	}
+	p.Contract = func(id identity.PeerID) bool { return slices.Contains(allow, id) }
+	p.Agent = func(a identity.AgentID) bool { _, ok := agents[a]; return ok }
+	return p
+}
+
+// allows reports whether the policy serves a connection. It is called with the
+// node's lock held.
+func (p *RelayPolicy) allows(l *link) bool {
+	if p.Contract == nil && p.Agent == nil || p.Contract != nil && p.Contract(l.remote) {
+		return true
+	}
+	if p.Agent != nil {
+		for a := range l.proven {
+			if p.Agent(a) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (p RelayPolicy) withDefaults() RelayPolicy {
@@ -159,7 +190,7 @@ func (r *relay) grant(l *link) string {
 	switch {
 	case l.remote == "":
 		why = "the connection does not prove who asks"
-	case r.policy.Contract != nil && !r.policy.Contract(l.remote):
+	case !r.policy.allows(l):
 		why = "this relay is not for you"
 	case len(r.contracts) >= r.policy.Contracts:
 		why = "this relay has no contract left"

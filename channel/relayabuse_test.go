@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 
@@ -225,5 +226,54 @@ func tamper(how string, relay, target identity.PeerID) func(from, to identity.Pe
 			return [][]byte{record, held}
 		}
 		return [][]byte{record}
+	}
+}
+
+// TestRelayAllowsAgents: a list may name an agent, which the relay then serves on
+// whatever node it is, once the agent has proved itself there.
+func TestRelayAllowsAgents(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newTestNet(t)
+		friend, stranger := testKey(t, 20), testKey(t, 21)
+		b := n.start(t, 2, withKey(n, testKey(t, 2), nil))
+		if err := b.RelayFor(OwnRelay(friend.PeerID())); err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range []struct {
+			name  string
+			node  int
+			agent identity.Key
+			want  int
+		}{{"a stranger", 10, stranger, 0}, {"a friend", 11, friend, 1}} {
+			p := n.start(t, tt.node, nil)
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- p.UseRelay(ctx, b.key.PeerID()) }()
+			synctest.Wait()
+			if got := b.Metrics().Connections.Current; got != tt.want && tt.want == 0 {
+				t.Errorf("%s: %d connections before anybody joined", tt.name, got)
+			}
+			p.join(t, "chess", tt.agent)
+			synctest.Wait()
+			if got := b.Metrics().Relay.Registered; got != tt.want {
+				t.Errorf("%s: %d agents registered, want %d", tt.name, got, tt.want)
+			}
+			cancel()
+			<-done
+		}
+	})
+}
+
+func TestAddressKey(t *testing.T) {
+	for text, want := range map[string]string{
+		"203.0.113.7": "203.0.113.7", "2001:db8:1:2:3::4": "2001:db8:1:2::", "fe80::1%eth0": "fe80::",
+		"127.0.0.1": "", "::1": "",
+	} {
+		if got := addressKey(netip.MustParseAddr(text)); got != want {
+			t.Errorf("address of %s is %q, want %q", text, got, want)
+		}
+	}
+	if got := addressKey(netip.Addr{}); got != "" {
+		t.Errorf("address of nobody is %q", got)
 	}
 }

@@ -189,7 +189,7 @@ func (n *Node) upgrade(space SpaceHash, agent identity.AgentID) {
 			nodes = append(nodes, id)
 		}
 		for _, node := range nodes {
-			if node == "" || node == n.cfg.Network.Local() {
+			if node == "" || n.leadsHere(node) {
 				continue
 			}
 			if _, err := n.connect(ctx, node); err == nil {

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -26,6 +27,11 @@ func (n *Node) UseRelay(ctx context.Context, relays ...identity.PeerID) error {
 	}
 	wait := relayRetry
 	for at := 0; ; at++ {
+		if err := n.awaitMember(ctx); errors.Is(err, ErrClosed) {
+			return ErrClosed
+		} else if err != nil {
+			return nil
+		}
 		if at > 0 && at%len(relays) == 0 { // all were tried since the last success
 			if err := pause(ctx, wait); err != nil {
 				return nil
@@ -65,6 +71,40 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// awaitMember waits until an agent has joined a space: nobody else is of use to a
+// relay.
+func (n *Node) awaitMember(ctx context.Context) error {
+	for {
+		n.mu.Lock()
+		there, changed := n.members > 0, n.changed
+		stopped := n.ctx.Done()
+		n.mu.Unlock()
+		if there {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-stopped:
+			return ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// oneOfEach gives one membership of each agent of this node.
+func (n *Node) oneOfEach() map[identity.AgentID]*member {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	members := make(map[identity.AgentID]*member)
+	for _, s := range n.spaces {
+		for a, m := range s.members {
+			members[a] = m
+		}
+	}
+	return members
+}
+
 func (n *Node) isStopped() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -82,11 +122,15 @@ func (n *Node) useOne(ctx context.Context, relay identity.PeerID) (served bool, 
 	if err != nil {
 		return false, err
 	}
+	u := &relayUse{node: n, link: l, relay: relay, agent: agent, streams: make(map[identity.AgentID]*conn.Stream)}
 	life, err := n.ask(ctx, l)
+	if errors.Is(err, ErrRelayRefused) { // it may know one of the agents
+		u.prove(ctx)
+		life, err = n.ask(ctx, l)
+	}
 	if err != nil {
 		return false, err
 	}
-	u := &relayUse{node: n, link: l, relay: relay, agent: agent, streams: make(map[identity.AgentID]*conn.Stream)}
 	defer u.end()
 	return true, u.keep(ctx, life)
 }
@@ -168,13 +212,8 @@ func (u *relayUse) register(ctx context.Context) (changed, ended <-chan struct{}
 	n := u.node
 	n.mu.Lock()
 	changed = n.changed
-	members := make(map[identity.AgentID]*member)
-	for _, s := range n.spaces {
-		for a, m := range s.members {
-			members[a] = m
-		}
-	}
 	n.mu.Unlock()
+	members := n.oneOfEach()
 	for a, s := range u.streams {
 		if members[a] == nil {
 			s.Close()
@@ -194,6 +233,16 @@ func (u *relayUse) register(ctx context.Context) (changed, ended <-chan struct{}
 		ended = s.Done()
 	}
 	return changed, ended, nil
+}
+
+// prove shows the relay the agents of this node: it refuses the channels, but
+// knows then who is there.
+func (u *relayUse) prove(ctx context.Context) {
+	for _, m := range u.node.oneOfEach() {
+		if s, err := u.registerOne(ctx, m); err == nil {
+			s.Close()
+		}
+	}
 }
 
 // registerOne opens the channel that registers an agent: to the relay's own id,

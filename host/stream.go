@@ -1,10 +1,12 @@
 package host
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	libnet "github.com/libp2p/go-libp2p/core/network"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
@@ -17,7 +19,10 @@ type stream struct {
 	closed atomic.Bool // Close or Reset was called
 }
 
-var _ network.Stream = (*stream)(nil)
+var (
+	_ network.Stream    = (*stream)(nil)
+	_ network.Addressed = (*stream)(nil)
+)
 
 func newStream(n *Node, raw libnet.Stream) *stream { return &stream{node: n, raw: raw} }
 
@@ -49,3 +54,17 @@ func (s *stream) Local() identity.PeerID     { return s.raw.Conn().LocalPeer() }
 func (s *stream) Remote() identity.PeerID    { return s.raw.Conn().RemotePeer() }
 func (s *stream) Protocol() network.Protocol { return network.Protocol(s.raw.Protocol()) }
 func (s *stream) Path() network.Path         { return s.node.pathOf(s.raw.Conn()) }
+
+// RemoteIP implements network.Addressed.
+func (s *stream) RemoteIP() netip.Addr {
+	a := s.raw.Conn().RemoteMultiaddr()
+	if a == nil || isCircuit(a) {
+		return netip.Addr{}
+	}
+	ip, err := manet.ToIP(a)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr, _ := netip.AddrFromSlice(ip)
+	return addr.Unmap()
+}

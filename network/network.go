@@ -11,6 +11,7 @@ package network
 import (
 	"context"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/parley-p2p/parley/identity"
@@ -54,6 +55,13 @@ type Stream interface {
 	Remote() identity.PeerID // proven by the connection's handshake
 	Protocol() Protocol      // what was agreed on
 	Path() Path              // how the connection runs now
+}
+
+// Addressed is a Stream that knows where the other end is on the internet.
+type Addressed interface {
+	// RemoteIP is the other end's address, the zero Addr where somebody is
+	// between: a relay, a star.
+	RemoteIP() netip.Addr
 }
 
 // Handler serves one stream that a peer opened. It runs in a goroutine of its
