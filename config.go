@@ -24,6 +24,7 @@ type Config struct {
 	Gateway   GatewayConfig   `toml:"gateway"`
 	Node      NodeConfig      `toml:"node"`
 	Relay     RelayConfig     `toml:"relay"`
+	Star      StarConfig      `toml:"star"`
 	Peer      PeerConfig      `toml:"peer"`
 	Limits    LimitsConfig    `toml:"limits"`
 
@@ -56,6 +57,7 @@ type Started struct {
 	Peer      identity.PeerID // the node's own id
 	Listening []string        // the addresses really listened on, HTTP and p2p: "127.0.0.1:10000", "/ip4/…"
 	Data      string          // the data folder
+	Star      string          // the star server's URL; "" where the node has none
 }
 
 // ServerConfig is the node's HTTP server.
@@ -187,6 +189,7 @@ func DefaultConfig() Config {
 			Grace:         seconds(30), // a laptop's lid, a lift
 		},
 		Relay: RelayConfig{Profile: "off"},
+		Star:  defaultStar(),
 		Peer:  PeerConfig{SendTimeout: seconds(10)},
 		Limits: LimitsConfig{
 			MaxMessage:        8 * MiB,

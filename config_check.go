@@ -21,7 +21,7 @@ import (
 func (c Config) Validate() error {
 	return errors.Join(
 		c.checkUnits(), c.Server.check(), c.HTTP.Validate(), c.Files.Validate(), c.checkAccess(),
-		c.Behavior.check(), c.P2P.check(), c.Relay.check(), c.checkLimits(),
+		c.Behavior.check(), c.P2P.check(), c.Relay.check(), c.Star.check(), c.checkLimits(),
 	)
 }
 

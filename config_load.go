@@ -55,6 +55,17 @@ func (c *Config) Set(name, text string) error {
 	return fmt.Errorf("unknown key %s", name)
 }
 
+// Get gives the text of one key, as Set takes it; false where there is no such
+// key.
+func (c *Config) Get(name string) (text string, ok bool) {
+	for _, k := range c.keys() {
+		if k.name == name {
+			return k.text(), true
+		}
+	}
+	return "", false
+}
+
 func (src ConfigSources) read() (name string, text []byte, err error) {
 	if src.File != "" {
 		f, err := os.Open(src.File)

@@ -121,6 +121,14 @@ func (k key) set(text string) error {
 	return nil
 }
 
+// text is what set reads.
+func (k key) text() string {
+	if list, ok := k.value.Interface().([]string); ok {
+		return strings.Join(list, ",")
+	}
+	return fmt.Sprint(k.value.Interface())
+}
+
 func because(err error, text, want string) error {
 	if err == nil {
 		return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/parley-p2p/parley/host"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/peer"
+	"github.com/parley-p2p/parley/star"
 	"github.com/parley-p2p/parley/topic"
 )
 
@@ -46,6 +47,7 @@ type Node struct {
 	pages    *pageWatch
 	server   *http.Server
 	admin    *admin.Admin
+	star     *star.Server // nil without one
 	sockets  []net.Listener
 	port     int
 	began    time.Time
@@ -59,6 +61,8 @@ type Node struct {
 const (
 	drainTime = 2500 * time.Millisecond // for messages on their way
 	closeTime = 1500 * time.Millisecond // for sessions to be told
+
+	starLinger = 500 * time.Millisecond // for a star's sessions to close from their side
 )
 
 // New builds a node: it locks the data folder, opens its listeners and makes
@@ -77,7 +81,7 @@ func New(cfg Config) (n *Node, err error) {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	for _, build := range []func() error{n.openData, n.openSockets, n.makeHost, n.makeTalk, n.makeChannels, n.makeGateway} {
+	for _, build := range []func() error{n.openData, n.openSockets, n.makeHost, n.makeTalk, n.makeChannels, n.makeGateway, n.makeStar} {
 		if err := build(); err != nil {
 			return nil, err
 		}
@@ -87,6 +91,13 @@ func New(cfg Config) (n *Node, err error) {
 
 func (n *Node) openData() (err error) {
 	n.data, err = OpenData(n.cfg.Node.Data, n.siteName())
+	return err
+}
+
+func (n *Node) makeStar() (err error) {
+	if n.cfg.Star.Enabled {
+		n.star, err = n.cfg.Star.build(n.cfg.Log.With("component", "star"), n.cfg.version(), starLinger)
+	}
 	return err
 }
 
@@ -173,9 +184,11 @@ func (n *Node) Run(ctx context.Context) error {
 	for _, socket := range n.sockets {
 		parts.Go(func() error { return n.serve(socket) })
 	}
+	stopStar := n.runStar(life, parts)
 	n.serving.Store(true)
 	n.greet(parts)
 	n.wait(ctx, life)
+	stopStar() // its streams end while the node's messages leave
 	stopped := n.stop(ctx)
 	end()
 	err := parts.Wait()
@@ -183,6 +196,16 @@ func (n *Node) Run(ctx context.Context) error {
 		err = nil
 	}
 	return errors.Join(err, stopped, n.Close())
+}
+
+// runStar runs the star server, if there is one. stop begins its draining, which
+// ends with life.
+func (n *Node) runStar(life context.Context, parts *errgroup.Group) (stop func()) {
+	ctx, stop := context.WithCancel(life)
+	if n.star != nil {
+		parts.Go(func() error { return n.star.RunUntil(ctx, life) })
+	}
+	return stop
 }
 
 // greet tells where the node is, and sends a browser there if that is wanted.
@@ -209,6 +232,9 @@ func (n *Node) describe() Started {
 	s := Started{Peer: n.ID(), Data: n.data.Folder(), Listening: append(n.httpAddresses(), n.p2pAddresses()...)}
 	s.URL = n.cfg.url(n.port)
 	s.LaunchURL = n.access.LaunchURL(s.URL)
+	if n.star != nil {
+		s.Star = n.star.URI()
+	}
 	return s
 }
 
@@ -265,6 +291,10 @@ func (n *Node) Close() error {
 		}
 	}
 	n.sockets = nil
+	if n.star != nil {
+		errs = append(errs, n.star.Close())
+		n.star = nil
+	}
 	if n.stopTopics != nil {
 		n.stopTopics()
 		n.stopTopics = nil

@@ -16,6 +16,10 @@ import (
 // headerTime bounds a TLS handshake and a request's header, each.
 const headerTime = 10 * time.Second
 
+// lastTime is how long requests that are under way may take when all sessions
+// have ended: they are of the page and the metrics.
+const lastTime = time.Second
+
 // routes is the main port: the protocol, the page, and metrics for who may.
 func (srv *Server) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -84,7 +88,7 @@ func (srv *Server) guarded(h http.Handler) http.Handler {
 }
 
 // serve serves the ports there are, until ctx ends.
-func (srv *Server) serve(group *errgroup.Group, ctx context.Context) {
+func (srv *Server) serve(ctx context.Context, group *errgroup.Group) {
 	if srv.listener != nil {
 		main := srv.httpServer(srv.handler)
 		l := srv.listener
@@ -117,7 +121,7 @@ func served(hs *http.Server, l net.Listener) error {
 // closing waits for ctx, then for the last answers.
 func closing(ctx context.Context, hs *http.Server) error {
 	<-ctx.Done()
-	last, cancel := context.WithTimeout(context.Background(), headerTime)
+	last, cancel := context.WithTimeout(context.Background(), lastTime)
 	defer cancel()
 	if hs.Shutdown(last) != nil {
 		return hs.Close()

@@ -74,6 +74,21 @@ func New(o Options) (*Server, error) {
 	return srv, nil
 }
 
+// Close closes the ports of a server that never ran. After Run there is nothing
+// left to close.
+func (srv *Server) Close() error {
+	var errs []error
+	for _, l := range []net.Listener{srv.listener, srv.admin} {
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // NewHandler makes a server without ports: Handler is to be served by the caller,
 // while Run runs.
 func NewHandler(o Options) (*Server, error) { return newServer(o) }
@@ -128,13 +143,15 @@ func (srv *Server) AdminAddr() net.Addr {
 	return srv.admin.Addr()
 }
 
-// URI is the address as a person writes it.
+// URI is the address as a person writes it: the host as it was given, with the
+// port that is really listened on.
 func (srv *Server) URI() string {
 	scheme := "http"
 	if srv.certs != nil {
 		scheme = "https"
 	}
-	return scheme + "://" + srv.Addr().String()
+	_, port, _ := net.SplitHostPort(srv.Addr().String())
+	return scheme + "://" + net.JoinHostPort(srv.opts.Host, port)
 }
 
 // Handler serves everything of the main port.
@@ -168,12 +185,16 @@ func (srv *Server) Run(ctx context.Context) error { return srv.RunUntil(ctx, con
 func (srv *Server) RunUntil(ctx, kill context.Context) error {
 	work, stop := context.WithCancel(context.Background())
 	defer stop()
+	// The ports stay open until every session has heard its last words: a poll
+	// comes for them by a new request.
+	ports, closePorts := context.WithCancel(context.Background())
+	defer closePorts()
 	group, failed := errgroup.WithContext(work)
 	leave := srv.share(work, group)
-	group.Go(func() error { return srv.sio.Run(work) })
+	group.Go(func() error { defer closePorts(); return srv.sio.Run(work) })
 	group.Go(func() error { return srv.announcer.run(work) })
 	group.Go(func() error { return srv.sweep(work) })
-	srv.serve(group, work)
+	srv.serve(ports, group)
 	srv.ready.Store(true)
 	select {
 	case <-ctx.Done():

@@ -2,14 +2,17 @@ package star
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 	"software.sslmate.com/src/go-pkcs12"
 
@@ -23,7 +26,8 @@ type TLSOptions struct {
 	PFX        string   // PKCS#12 file
 	Passphrase string   // of the PFX or the key's file; may be empty
 	ACME       []string // host names to get certificates for
-	ACMECache  string   // folder that keeps them
+	ACMECache  string   // folder that keeps them; "" keeps none, so that each start asks anew
+	Directory  string   // of the ACME server; "" is Let's Encrypt
 }
 
 // certificates gives the current certificate, and reads files again when they
@@ -32,29 +36,32 @@ type certificates struct {
 	opts    TLSOptions
 	manager *autocert.Manager // nil without ACME
 	current atomic.Pointer[tls.Certificate]
-	stamp   string // of the files that current came from; belongs to run
+	stamp   [sha256.Size]byte // of the files as they were last read, well or not; belongs to run
 }
 
 // load reads the material; nil where there is to be no TLS.
 func (o TLSOptions) load() (*certificates, error) {
-	pair, pfx, acme := o.Key != "" || o.Cert != "", o.PFX != "", len(o.ACME) > 0
+	pair, pfx, byACME := o.Key != "" || o.Cert != "", o.PFX != "", len(o.ACME) > 0
 	switch {
-	case !pair && !pfx && !acme:
+	case !pair && !pfx && !byACME:
 		return nil, nil
-	case pair && pfx, pair && acme, pfx && acme:
+	case pair && pfx, pair && byACME, pfx && byACME:
 		return nil, identity.Errorf(identity.CodeMalformed, "star: a key and certificate, a pfx, or acme: one of them")
 	case pair && (o.Key == "" || o.Cert == ""):
 		return nil, identity.Errorf(identity.CodeMalformed, "star: key and cert go together")
 	}
 	c := &certificates{opts: o}
-	if acme {
+	if byACME {
 		c.manager = &autocert.Manager{Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(o.ACME...)}
 		if o.ACMECache != "" {
 			c.manager.Cache = autocert.DirCache(o.ACMECache)
 		}
+		if o.Directory != "" {
+			c.manager.Client = &acme.Client{DirectoryURL: o.Directory}
+		}
 		return c, nil
 	}
-	c.stamp = c.stamps()
+	c.stamp = c.look()
 	return c, c.read()
 }
 
@@ -147,7 +154,7 @@ func (c *certificates) run(ctx context.Context, log *slog.Logger) error {
 		if c.manager != nil {
 			continue
 		}
-		if stamp := c.stamps(); stamp != c.stamp {
+		if stamp := c.look(); stamp != c.stamp {
 			c.stamp = stamp
 			if err := c.read(); err != nil {
 				log.Error("the certificate has changed and can't be read; the old one stays", "error", err)
@@ -158,12 +165,14 @@ func (c *certificates) run(ctx context.Context, log *slog.Logger) error {
 	}
 }
 
-// stamps tells one state of the files from another.
-func (c *certificates) stamps() (s string) {
+// look tells one state of the files from another, by what is in them: times and
+// links mislead where files are swapped.
+func (c *certificates) look() (sum [sha256.Size]byte) {
+	h := sha256.New()
 	for _, name := range []string{c.opts.Key, c.opts.Cert, c.opts.PFX} {
-		if info, err := os.Stat(name); err == nil {
-			s += info.ModTime().String() + " "
-		}
+		content, err := os.ReadFile(name)
+		_, _ = fmt.Fprintln(h, len(content), err != nil)
+		_, _ = h.Write(content) // a hash takes everything
 	}
-	return s
+	return [sha256.Size]byte(h.Sum(nil))
 }

@@ -50,6 +50,10 @@ func (a *app) run(args []string) int {
 		fmt.Fprintln(a.err, "parley: see parley help")
 		return exitUsage
 	}
+	var start startError
+	if errors.As(err, &start) {
+		return exitUsage
+	}
 	return exitFault
 }
 
@@ -68,7 +72,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.serveCommand("serve [DIR]"), a.tokenCommand(), a.versionCommand())
+	root.AddCommand(a.serveCommand("serve [DIR]"), a.starCommand(), a.tokenCommand(), a.versionCommand())
 	return root
 }
 

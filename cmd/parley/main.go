@@ -2,6 +2,7 @@
 //
 //	parley                     the demo
 //	parley serve my-site/      a site of your own
+//	parley star                a meeting point for peers
 //	parley token my-site/      what programs send as Authorization: Bearer
 //
 // It turns flags into a parley.Config and runs it; one file a command.

@@ -19,7 +19,16 @@ import (
 	"github.com/parley-p2p/parley"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is the program itself where a test has started it as one.
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// asProgram is the variable that makes the test binary the program.
+const asProgram = "TEST_AS_PROGRAM"
 
 // fakeNode stands for the node: run is its life.
 type fakeNode struct{ run func(context.Context) error }

@@ -180,6 +180,7 @@ func greeting(cfg parley.Config, s parley.Started) string {
 	line("peer", s.Peer.String())
 	pages, peers := addresses(s.Listening)
 	line("listens on", strings.Join(pages, ", "))
+	line("star", s.Star)
 	for i, addr := range peers {
 		what := ""
 		if i == 0 {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -8,7 +9,8 @@ import (
 	"github.com/parley-p2p/parley/star/socketio/ws"
 )
 
-// Limits of dials and streams (star.md §11.2). Zero values are the defaults.
+// Limits of dials and streams (star.md §11.2). Zero values are the defaults; a
+// negative number of dials lifts that limit.
 type Limits struct {
 	Stream int   // bytes a stream holds; 256 KiB
 	Socket int   // bytes held for one socket; 1 MiB
@@ -33,10 +35,14 @@ func (l Limits) withDefaults() Limits {
 	set(&l.Stream, Window)
 	set(&l.Socket, 1<<20)
 	set(&l.Server, 512<<20)
-	set(&l.DialsOfDialer, 1024)
-	set(&l.Unanswered, 128)
-	set(&l.DialsOfCallee, 1024)
-	set(&l.Dials, 50_000)
+	for _, n := range []struct {
+		v *int
+		d int
+	}{{&l.DialsOfDialer, 1024}, {&l.Unanswered, 128}, {&l.DialsOfCallee, 1024}, {&l.Dials, 50_000}} {
+		if set(n.v, n.d); *n.v < 0 {
+			*n.v = math.MaxInt
+		}
+	}
 	set(&l.Answer, 15*time.Second)
 	set(&l.Stall, 20*time.Second)
 	return l
