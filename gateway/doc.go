@@ -12,7 +12,9 @@
 //	socket   the seam to the WebSocket library
 //	link     one socket while it serves a session: reader, writer, keep-alive
 //	v1, v2   the codecs, pure
+//	spaces   a page's part in spaces, and its channels
 //
 // Here is what is between: the sessions. Two goroutines serve a socket, and no
-// other lives as long as a session; a v2 session without a socket has none.
+// other lives as long as a session; a v2 session without a socket has none, but
+// for its channels: two each, and one a protocol whose channels it takes.
 package gateway

@@ -88,6 +88,7 @@ func FuzzV2Frames(f *testing.F) {
 	pair := v2.AppendPair(nil, nobody, "chat")
 	data := network.Content{Type: network.CBOR, Data: []byte{0x81, 0x61, 'x'}}
 	topic := v2.AppendText(v2.AppendText(v2.AppendMap(nil, 1), "topic"), "room")
+	space := v2.AppendText(v2.AppendText(v2.AppendMap(nil, 1), "space"), "s")
 	for _, frames := range [][]byte{
 		v2.AppendSend(nil, 1, pair, data, network.Handled, true),
 		v2.AppendRequest(nil, 2, "subscribe", topic),
@@ -96,6 +97,11 @@ func FuzzV2Frames(f *testing.F) {
 		v2.AppendCount(v2.AppendCount(nil, v2.KindReceived, 2), v2.KindPing, 1),
 		v2.AppendReply(v2.AppendCount(nil, v2.KindHandled, 1), 2, data),
 		v2.AppendRefuse(v2.AppendCount(nil, v2.KindCancel, 1), 1, "refused", "no"),
+		v2.AppendEnd(v2.AppendCredit(v2.AppendChannelContent(nil, 1, []byte("x")), 1, 1<<17), 1, "", "", false),
+		v2.AppendEnd(v2.AppendChannelContent(nil, 2, make([]byte, 1000)), 2, "limit", "no", false),
+		v2.AppendRequest(nil, 5, "leave", space),
+		v2.AppendRequest(nil, 6, "unlisten", v2.AppendText(v2.AppendText(v2.AppendText(v2.AppendText(v2.AppendMap(nil, 2), "space"), "s"), "protocol"), "p")),
+		v2.AppendRequest(nil, 7, "info", v2.AppendUint(v2.AppendText(v2.AppendMap(nil, 1), "channel"), 1)),
 		{0x81, 0x18, 99}, {0xff},
 	} {
 		f.Add(frames)
@@ -108,6 +114,9 @@ func FuzzV2Frames(f *testing.F) {
 		p := gatewaytest.Join2(t, s, v2.HelloFrame{})
 		p.Call("start", map[string]any{"protocol": "chat"})
 		p.Call("subscribe", map[string]any{"topic": "room"})
+		p.JoinSpace("s")
+		p.Listen("s", "p")
+		p.Open("s", p.Welcome.Peer, "p", 1) // to itself: number 2
 		bounded(t, len(data), func() {
 			if len(data) > 0 {
 				p.Write(data)

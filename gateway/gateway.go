@@ -45,12 +45,14 @@ type counters struct {
 	Malformed, UnknownFrames, BadContent    atomic.Uint64
 	PublicationsLost, Unwanted, SendsFailed atomic.Uint64
 	Limited, Flooded                        atomic.Uint64
+	Channels                                atomic.Int64
 }
 
 // Stats is a snapshot for metrics. The counts are since the start.
 type Stats struct {
 	Sessions int // now, those in their grace included
 	Sockets  int // now
+	Channels int // of pages, now
 
 	Opened  uint64 // sessions
 	Resumed uint64 // sockets that went on with a session
@@ -321,7 +323,7 @@ func (g *Gateway) Stats() Stats {
 	g.mu.Unlock()
 	c := &g.stats
 	return Stats{
-		Sessions: sessions, Sockets: sockets,
+		Sessions: sessions, Sockets: sockets, Channels: int(c.Channels.Load()),
 		Opened: c.Opened.Load(), Resumed: c.Resumed.Load(), Expired: c.Expired.Load(), Refused: c.Refused.Load(),
 		Malformed: c.Malformed.Load(), UnknownFrames: c.UnknownFrames.Load(), BadContent: c.BadContent.Load(),
 		PublicationsLost: c.PublicationsLost.Load(), Unwanted: c.Unwanted.Load(), SendsFailed: c.SendsFailed.Load(),

@@ -16,6 +16,7 @@ type SessionInfo struct {
 	Since     time.Time
 	Protocols int
 	Topics    int
+	Channels  int
 	Pending   int    // requests and sends without an answer
 	Unsettled int    // messages that the page has and has not settled
 	Queued    int    // bytes that wait for the page
@@ -42,6 +43,9 @@ func (g *Gateway) List(most int) []SessionInfo {
 
 func (s *session) info() SessionInfo {
 	info := SessionInfo{Number: s.number, Version: s.version, Origin: s.visitor.Origin, Since: s.since, Queued: s.queue.Bytes()}
+	if s.spaces != nil {
+		info.Channels = s.spaces.Count()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.peer != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/parley-p2p/parley/gateway/access"
 	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
+	"github.com/parley-p2p/parley/gateway/spaces"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
@@ -39,9 +40,11 @@ type session struct {
 	queue    *flow.Queue[item] // answers are Control, everything else Bulk
 	requests *flow.Window      // how many more may be unsettled
 	outgoing *flow.Window      // how many bytes more may be unsettled
+	contents *flow.Window      // how many bytes of channels' contents more may be in the queue (v2)
 	settling *flow.Window      // how many deliveries more the page may hold, of all conversations (v2)
 	rate     *flow.Bucket
 	work     sync.WaitGroup // publications that wait
+	spaces   *spaces.Page   // what it has joined, and its channels; nil for v1
 
 	mu            sync.Mutex  // guards all below
 	peer          Peer        // nil until joined
@@ -77,6 +80,10 @@ func newSession(g *Gateway, version int, v access.Visitor, queueBytes int) *sess
 		rate:     flow.NewBucket(float64(g.cfg.RequestRate), 2*float64(g.cfg.RequestRate)),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
+	if version == 2 {
+		s.contents = flow.NewWindow(s.contentRoom())
+		s.spaces = spaces.New(s.joinSpace, toPage{s})
+	}
 	return s
 }
 
@@ -123,6 +130,10 @@ func (s *session) end() {
 		close(errClosed)
 	}
 	s.refuseAll(unsettled, conversations)
+	if s.spaces != nil {
+		s.contents.Close(errClosed)
+		s.spaces.Close()
+	}
 	if peer != nil {
 		peer.Leave()
 	}
@@ -199,6 +210,10 @@ const (
 	itemPublication                 // gate, ref: *Publication, data: JSON (v1)
 	itemPresence                    // gate, text: topic, flag: joined, ref: Member
 	itemEvent                       // text, data (v2)
+	itemContent                     // id: channel, data (v2)
+	itemCredit                      // id: channel, n (v2)
+	itemIncoming                    // id: channel, n: window, text: space, ref: ChannelInfo (v2)
+	itemEnd                         // id: channel, flag: more, text: code, ref: text (v2)
 )
 
 // itemOverhead is what an item counts for besides its data.

@@ -153,6 +153,8 @@ func (s *v2Session) numbered(l *link.Link, f v2.Frame) error {
 		return err
 	case v2.KindRequest:
 		return s.request(l, f)
+	case v2.KindContent, v2.KindCredit, v2.KindEnd:
+		return s.channelFrame(f)
 	}
 	s.g.stats.UnknownFrames.Add(1)
 	return nil

@@ -23,13 +23,33 @@ var v2Methods = map[string]method{
 	"stop":        {v2.HasProtocol, (*v2Session).stopRequest},
 	"subscribe":   {v2.HasTopic, (*v2Session).subscribeRequest},
 	"unsubscribe": {v2.HasTopic, (*v2Session).unsubscribeRequest},
-	"publish":     {v2.HasTopic | v2.HasData, nil}, // publishRequest, which may wait
 	"members":     {v2.HasTopic, (*v2Session).membersRequest},
 	"addPeers":    {v2.HasPeers, (*v2Session).addPeers},
 	"removePeers": {v2.HasPeers, (*v2Session).removePeers},
 	"path":        {v2.HasPeer, (*v2Session).pathRequest},
 	"exportKey":   {0, (*v2Session).exportKey},
 	"status":      {0, (*v2Session).status},
+	"leave":       {v2.HasSpace, (*v2Session).leaveRequest},
+	"listen":      {v2.HasSpace | v2.HasProtocol | v2.HasWindow, (*v2Session).listenRequest},
+	"unlisten":    {v2.HasSpace | v2.HasProtocol, (*v2Session).unlistenRequest},
+	"info":        {v2.HasChannel, (*v2Session).infoRequest},
+
+	// These wait.
+	"publish": {v2.HasTopic | v2.HasData, nil},
+	"join":    {v2.HasSpace, nil},
+	"open":    {v2.HasSpace | v2.HasPeer | v2.HasProtocol | v2.HasChannel | v2.HasWindow, nil},
+}
+
+// waits does a request that may wait: it counts as unsettled until it is
+// answered. An error ends the socket.
+func (s *v2Session) waits(l *link.Link, id int64, q v2.Request) error {
+	switch q.Method {
+	case "publish":
+		return s.publishRequest(l, id, q)
+	case "join":
+		return s.joinRequest(l, id, q)
+	}
+	return s.openRequest(l, id, q)
 }
 
 // request serves a request frame.
@@ -50,7 +70,7 @@ func (s *v2Session) request(l *link.Link, f v2.Frame) error {
 	case q.Has&m.needs != m.needs:
 		err = identity.Errorf(identity.CodeMalformed, "invalid params")
 	case m.serve == nil:
-		return s.publishRequest(l, id, q)
+		return s.waits(l, id, q)
 	default:
 		err = m.serve(s, id, q)
 	}

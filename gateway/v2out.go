@@ -75,6 +75,7 @@ func (o *v2Outlet) Flush(items []item) error {
 		buf = o.encode(buf, &items[i], &first)
 		ends = append(ends, uint32(len(buf)-start))
 	}
+	o.giveContents(items)
 	if len(buf) == 0 {
 		return nil
 	}
@@ -84,6 +85,19 @@ func (o *v2Outlet) Flush(items []item) error {
 		o.mu.Unlock()
 	}
 	return o.l.Write(socket.Binary, buf)
+}
+
+// giveContents makes room for more contents of channels: these are in the frame.
+func (o *v2Outlet) giveContents(items []item) {
+	var n int64
+	for i := range items {
+		if items[i].kind == itemContent {
+			n += o.contentSize(items[i].data)
+		}
+	}
+	if n > 0 {
+		o.contents.Give(n, o.contentRoom())
+	}
 }
 
 // number gives the messages their delivery numbers and remembers them until the
@@ -118,6 +132,10 @@ func (o *v2Outlet) size(items []item) int {
 			n += 32 + len(it.ref.(network.Content).Data)
 		case itemPresence:
 			n += 80 + len(it.text) + len(it.ref.(network.Member).State)
+		case itemIncoming:
+			n += 320
+		case itemEnd:
+			n += 64 + len(it.ref.(string))
 		case itemError:
 			n += 64 + len(it.ref.(*identity.Error).Text)
 		default:
@@ -148,6 +166,15 @@ func (o *v2Outlet) encode(dst []byte, it *item, delivery *uint64) []byte {
 		return v2.AppendPresence(dst, it.text, m.Peer.String(), it.flag, m.State)
 	case itemEvent:
 		return v2.AppendEvent(dst, it.text, it.data)
+	case itemContent:
+		return v2.AppendChannelContent(dst, uint64(it.id), it.data)
+	case itemCredit:
+		return v2.AppendCredit(dst, uint64(it.id), uint64(it.n))
+	case itemIncoming:
+		info := it.ref.(ChannelInfo)
+		return v2.AppendIncoming(dst, uint64(it.id), it.text, info.Protocol, uint64(it.n), infoText(info))
+	case itemEnd:
+		return v2.AppendEnd(dst, uint64(it.id), it.text, it.ref.(string), it.flag)
 	}
 	if len(it.data) == 0 {
 		return v2.AppendResultNull(dst, uint64(it.id))

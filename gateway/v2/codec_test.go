@@ -227,6 +227,9 @@ func readAll(raw []byte) {
 		_, _ = f.Message()
 		_, _, _ = f.Result()
 		_, _ = f.Welcome()
+		_, _, _ = f.ChannelContent()
+		_, _, _ = f.Credit()
+		_, _ = f.End()
 		raw = rest
 	}
 }
