@@ -35,10 +35,11 @@ func (n *Node) makeAdmin() error {
 	a.Add(admin.TopicsPanel(n.topicRows))
 	a.Add(admin.LimitsPanel(n.limits))
 	a.Add(admin.DropsPanel(n.drops))
+	a.Add(n.channelsPanel())
 	a.Add(n.networkPanel())
 	a.Add(admin.AddressesPanel(n.httpAddresses, n.p2pAddresses))
 	n.admin = a
-	return errors.Join(a.Limits(n.limits), a.Drops(n.drops), n.addMetrics(a))
+	return errors.Join(a.Limits(n.limits), a.Drops(n.drops), n.addMetrics(a), n.addChannelMetrics(a))
 }
 
 // addMetrics registers what each part counts, and what the hosts use.
@@ -230,13 +231,13 @@ func (n *Node) limits() []admin.Limit {
 	for _, c := range n.peers.List(mostListed) {
 		outbox = max(outbox, c.Queued)
 	}
-	return []admin.Limit{
+	return append(n.channelLimits(), []admin.Limit{
 		{Name: "limits.sessions", Unit: admin.Count, Current: float64(g.Sessions), Max: float64(n.cfg.Limits.Sessions), Refused: g.Refused},
 		{Name: "limits.outbox", Unit: admin.Bytes, Current: float64(outbox), Max: float64(n.cfg.Limits.Outbox), Refused: m.QueueFull},
 		{Name: "gateway.sessionBuffer", Unit: admin.Bytes, Current: float64(queued), Max: float64(n.cfg.Gateway.SessionBuffer), Refused: g.Flooded},
 		{Name: "topics", Unit: admin.Count, Current: float64(t.Topics), Max: maxTopics},
 		{Name: "pageKeys", Unit: admin.Count, Current: float64(n.data.PageKeys()), Max: maxPageKeys},
-	}
+	}...)
 }
 
 // maxTopics is topic.Config's default, which the root doesn't change.
@@ -256,6 +257,9 @@ func (n *Node) drops() []admin.Drop {
 		{What: "stream", Reason: "too many, or too fast", Count: m.RefusedStreams},
 		{What: "peer", Reason: "refused for a while", Count: m.RefusedRemotes},
 	}
+	c := n.channels.Metrics()
+	list = append(list, admin.Drop{What: "content of a channel", Reason: "the channel had ended", Count: uint64(c.Dropped)},
+		admin.Drop{What: "connection of channels", Reason: "can't be read", Count: uint64(c.Refused["record"])})
 	var more []admin.Drop
 	for reason, count := range n.topics.Stats().Dropped {
 		more = append(more, admin.Drop{What: "publication", Reason: reason, Count: count})

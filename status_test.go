@@ -67,12 +67,13 @@ func TestStatusOfANode(t *testing.T) {
 			t.Errorf("panel %s: %s", p.ID, p.Error)
 		}
 	}
-	const want = "process traffic sessions sites peers conversations topics limits drops network addresses"
+	const want = "process traffic sessions sites peers conversations topics limits drops channels network addresses"
 	if got := strings.Join(panels, " "); got != want || status.Peer != n.ID().String() || status.Ready {
 		t.Errorf("panels %s of %+v", got, status)
 	}
 	metrics := ask(n, "/_parley/metrics", token).Body.String()
-	for _, name := range []string{"parley_info", `parley_pages{what="sessions"} 0`, `parley_limit_max{limit="limits.outbox"}`, `parley_messages_total{what="sent"} 0`} {
+	for _, name := range []string{"parley_info", `parley_pages{what="sessions"} 0`, `parley_limit_max{limit="limits.outbox"}`, `parley_messages_total{what="sent"} 0`,
+		`parley_channels{what="open"} 0`, `parley_channel_bytes_total{direction="in",kind="app"} 0`, `parley_limit_max{limit="channel.channels"} 1024`} {
 		if !strings.Contains(metrics, name) {
 			t.Errorf("no %s in the metrics", name)
 		}

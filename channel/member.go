@@ -89,6 +89,7 @@ func (n *Node) join(hash SpaceHash, agent identity.Agent) (*member, error) {
 	case s != nil && s.members[id] != nil:
 		return nil, errorf(Duplicate, "the agent has joined this space on this node")
 	case n.members >= n.limits.Members:
+		n.refused[2]++
 		return nil, errorf(Limit, "too many agents have joined spaces on this node")
 	case s == nil:
 		s = &space{hash: hash, members: make(map[identity.AgentID]*member), listeners: make(map[string]int)}

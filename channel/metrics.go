@@ -61,7 +61,7 @@ func (n *Node) Metrics() Metrics {
 	defer n.mu.Unlock()
 	m.Refused["connections"], m.Refused["address"] = n.refused[0], n.refused[1]
 	m.Connections = Gauge{Current: len(n.links), Max: n.limits.Connections, Refused: n.refused[0]}
-	m.Members = Gauge{Current: n.members, Max: n.limits.Members}
+	m.Members = Gauge{Current: n.members, Max: n.limits.Members, Refused: n.refused[2]}
 	m.Relay.Using = len(n.relays)
 	if r := n.relay; r != nil {
 		m.Relay = RelayMetrics{

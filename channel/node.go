@@ -41,7 +41,7 @@ type Node struct {
 	byPeer    map[identity.PeerID][]*link // oldest first
 	dialing   map[identity.PeerID]*dial
 	addresses map[string]int
-	refused   [2]int64 // connections refused: in all, by address
+	refused   [3]int64 // connections in all and by address, members
 	loop      *loop
 	relay     *relay                        // set where this node relays for others
 	relays    []identity.PeerID             // that lead to this node

@@ -15,7 +15,7 @@ const (
 	systemContent      = 512 << 10 // largest content of system channels
 	relayWindow        = 32 << 10  // first credit of relayed channels, both ways
 	RelayContent       = 16 << 10  // largest content of relayed channels
-	maxCredit          = 16 << 20  // outstanding credit never above this
+	MaxCredit          = 16 << 20  // outstanding credit never above this
 	defaultWindow      = 256 << 10
 	defaultContent     = 64 << 10
 	defaultChannels    = 1024
@@ -58,9 +58,9 @@ func (l Limits) WithDefaults() Limits {
 	def(&l.MaxContent, defaultContent)
 	l.MaxContent = min(l.MaxContent, maxContentLimit)
 	def(&l.Window, defaultWindow)
-	l.Window = min(max(l.Window, minWindow, 2*l.MaxContent), maxCredit) // a content must fit into half of it, or it may wait for ever
+	l.Window = min(max(l.Window, minWindow, 2*l.MaxContent), MaxCredit) // a content must fit into half of it, or it may wait for ever
 	def(&l.MaxWindow, 4<<20)
-	l.MaxWindow = min(max(l.MaxWindow, l.Window), maxCredit)
+	l.MaxWindow = min(max(l.MaxWindow, l.Window), MaxCredit)
 	def(&l.Channels, defaultChannels)
 	def(&l.CreateRate, 100)
 	def(&l.CreateBurst, 200)
@@ -107,7 +107,7 @@ func peerOf(h *mux.Parameters) peer {
 	if p.window == 0 {
 		p.window = defaultWindow
 	}
-	p.window = min(max(p.window, minWindow), maxCredit)
+	p.window = min(max(p.window, minWindow), MaxCredit)
 	if p.maxContent == 0 {
 		p.maxContent = defaultContent
 	}

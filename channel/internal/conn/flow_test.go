@@ -88,7 +88,7 @@ func (p *tap) count(dir int, m *mux.Message) {
 	case mux.Create: // tests leave the windows at their defaults
 		p.credit[dir][m.Channel], p.credit[1-dir][m.Channel] = defaultWindow, defaultWindow
 	case mux.Window:
-		if p.credit[1-dir][m.Channel] += int64(m.Window); p.credit[1-dir][m.Channel] > maxCredit {
+		if p.credit[1-dir][m.Channel] += int64(m.Window); p.credit[1-dir][m.Channel] > MaxCredit {
 			p.fault("channel %d: %d bytes of credit", m.Channel, p.credit[1-dir][m.Channel])
 		}
 	case mux.Content:

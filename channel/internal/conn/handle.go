@@ -117,7 +117,7 @@ func (c *Conn) onWindow(m *mux.Message) error {
 		return nil
 	}
 	accepted := s.own && s.state == opening && s.created
-	if s.credit+int64(m.Window) > maxCredit {
+	if s.credit+int64(m.Window) > MaxCredit {
 		c.failStream(s, Limit, "more credit than there may be")
 		c.mu.Unlock()
 		return nil

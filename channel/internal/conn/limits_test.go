@@ -150,7 +150,7 @@ func TestCreditViolations(t *testing.T) {
 func TestTooMuchCredit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r, _ := accepted(t, nil)
-		r.send(window(1, maxCredit-defaultWindow))
+		r.send(window(1, MaxCredit-defaultWindow))
 		r.expect("16 MiB are fine")
 		r.send(window(1, 1))
 		r.expect("a byte more", fault(1, Limit))

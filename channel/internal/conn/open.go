@@ -183,13 +183,13 @@ func (c *Conn) Accept(m *mux.Message, a Accepting) *Stream {
 	s := c.newStream(m.Channel, a.System, m.Hops)
 	s.state, s.sink, s.user = open, a.Sink, a.User
 	if m.Window > 0 && !a.System && m.Hops == 0 {
-		s.credit = min(int64(m.Window), maxCredit)
+		s.credit = min(int64(m.Window), MaxCredit)
 		s.maxContent = min(c.peer.maxContent, int(s.credit/2))
 	}
 	if !c.peer.documentOnly {
 		s.proof = a.Proof
 		extra := int64(0)
-		if want := min(int64(a.Window), maxCredit); want > s.window && m.Hops == 0 {
+		if want := min(int64(a.Window), MaxCredit); want > s.window && m.Hops == 0 {
 			extra = want - s.window
 			s.window, s.peerCredit = want, want
 		}

@@ -1,0 +1,78 @@
+package channel
+
+import (
+	"math"
+	"time"
+
+	"github.com/parley-p2p/parley/channel/internal/conn"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
+)
+
+// ConnectionInfo is a connection to another node, for people to look at.
+type ConnectionInfo struct {
+	Node     identity.PeerID // empty where the carrier does not tell
+	Path     network.Path
+	Dialer   bool          // this node opened it
+	Channels int           // open on it
+	Agents   int           // that proved themselves on it
+	RTT      time.Duration // 0 when not known
+	Document bool          // the other end knows none of parley's additions
+	Contract bool          // this node relays for the other
+}
+
+// List gives up to most connections to other nodes, in no order.
+func (n *Node) List(most int) []ConnectionInfo {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := make([]ConnectionInfo, 0, min(len(n.links), most))
+	for l := range n.links {
+		if len(out) == most {
+			break
+		}
+		c := l.conn.Config()
+		out = append(out, ConnectionInfo{
+			Node: l.leads, Path: l.path, Dialer: c.Dialer, Channels: l.conn.Streams(), Agents: len(l.proven),
+			RTT: l.conn.RTT(), Document: l.conn.DocumentOnly(), Contract: n.relay != nil && n.relay.contracts[l] != nil,
+		})
+	}
+	return out
+}
+
+// LimitUse is a limit as it stands: the highest use of it now, the limit itself, and
+// how often it said no. Current is NaN where only refusals are known.
+type LimitUse struct {
+	Name         string
+	Current, Max float64
+	Refused      int64
+}
+
+// Limits lists the limits that have a use worth watching (docs/limits.md).
+func (n *Node) Limits() []LimitUse {
+	refused := func(r conn.Refusal) int64 { return n.metrics.Refused[r].Load() }
+	unknown := math.NaN()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	address, channels := 0, 0
+	for _, count := range n.addresses {
+		address = max(address, count)
+	}
+	for l := range n.links {
+		channels = max(channels, l.conn.Streams())
+	}
+	out := []LimitUse{
+		{"channel.connections", float64(len(n.links)), float64(n.limits.Connections), n.refused[0]},
+		{"channel.perAddress", float64(address), float64(n.limits.PerAddress), n.refused[1]},
+		{"channel.members", float64(n.members), float64(n.limits.Members), n.refused[2]},
+		{"channel.channels", float64(channels), float64(n.conns.Channels), refused(conn.RefusedChannels)},
+		{"channel.createRate", unknown, n.conns.CreateRate, refused(conn.RefusedCreates)},
+		{"channel.credit", unknown, conn.MaxCredit, refused(conn.RefusedCredit)},
+		{"channel.unread", unknown, float64(n.conns.Unread), refused(conn.RefusedUnread)},
+		{"channel.errorRate", unknown, n.conns.ErrorRate, refused(conn.RefusedErrors)},
+	}
+	if r := n.relay; r != nil {
+		out = append(out, LimitUse{"relay.contracts", float64(len(r.contracts)), float64(r.policy.Contracts), r.refused},
+			LimitUse{"relay.buffer", float64(r.buffer), float64(r.policy.Buffer), 0})
+	}
+	return out
+}
