@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -92,6 +93,9 @@ type clusterEnd struct{ srv *Server }
 func (e clusterEnd) URL() string {
 	if e.srv.listener == nil {
 		return ""
+	}
+	if ip, err := netip.ParseAddr(e.srv.opts.Host); err == nil && ip.IsUnspecified() {
+		return e.srv.uri("")
 	}
 	return e.srv.URI()
 }

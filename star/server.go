@@ -145,13 +145,15 @@ func (srv *Server) AdminAddr() net.Addr {
 
 // URI is the address as a person writes it: the host as it was given, with the
 // port that is really listened on.
-func (srv *Server) URI() string {
+func (srv *Server) URI() string { return srv.uri(srv.opts.Host) }
+
+func (srv *Server) uri(host string) string {
 	scheme := "http"
 	if srv.certs != nil {
 		scheme = "https"
 	}
 	_, port, _ := net.SplitHostPort(srv.Addr().String())
-	return scheme + "://" + net.JoinHostPort(srv.opts.Host, port)
+	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
 // Handler serves everything of the main port.

@@ -2,6 +2,8 @@ package star_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net"
@@ -117,8 +119,20 @@ func TestPage(t *testing.T) {
 			if strings.Contains(body, addrA) || strings.Contains(body, "http://") || strings.Contains(body, "https://") {
 				t.Error("the page names a member, or something elsewhere")
 			}
-			if !strings.Contains(header.Get("Content-Security-Policy"), "default-src 'none'") || !strings.Contains(body, "1.2.3") {
-				t.Error("no policy, or no version")
+			if !strings.Contains(body, "1.2.3") {
+				t.Error("no version")
+			}
+			policy := header.Get("Content-Security-Policy")
+			for _, element := range []string{"style", "script"} {
+				_, rest, _ := strings.Cut(body, "<"+element+">")
+				text, _, _ := strings.Cut(rest, "</"+element+">")
+				sum := sha256.Sum256([]byte(text))
+				if !strings.Contains(policy, element+"-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") || strings.Count(body, "<"+element) != 1 {
+					t.Errorf("the policy %q does not let the page's own %s be used", policy, element)
+				}
+			}
+			if !strings.HasPrefix(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+				t.Errorf("the policy is %q", policy)
 			}
 		}
 		if _, body, _ := get(t, w, "/", "Host", `"><script>x</script>`); strings.Contains(body, "<script>x") {
