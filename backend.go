@@ -34,9 +34,10 @@ type backend struct {
 
 // pagePeer is one page's peer and how many sessions hold it.
 type pagePeer struct {
-	key   identity.Key
-	after <-chan struct{} // an older peer of this key that still ends; nil for none
-	built chan struct{}   // closed when page and talk, or err, are there
+	key    identity.Key
+	spaces *pageSpaces
+	after  <-chan struct{} // an older peer of this key that still ends; nil for none
+	built  chan struct{}   // closed when page and talk, or err, are there
 
 	// Static once built is closed.
 	page   *host.Page
@@ -89,7 +90,7 @@ func (b *backend) take(req gateway.JoinRequest) (pp *pagePeer, mine bool, err er
 		return nil, false, identity.Errorf(identity.CodePeerInUse, "this is the node's own key")
 	}
 	if pp = b.peers[id]; pp == nil {
-		pp = &pagePeer{key: req.Key, after: b.ending[id], built: make(chan struct{}), holders: 1}
+		pp = &pagePeer{key: req.Key, spaces: newPageSpaces(b.node, req.Key), after: b.ending[id], built: make(chan struct{}), holders: 1}
 		b.peers[id] = pp
 		return pp, true, nil
 	}

@@ -121,8 +121,8 @@ func (h *holder) Path(id identity.PeerID) gateway.PathInfo {
 }
 
 // JoinSpace implements gateway.Peer.
-func (h *holder) JoinSpace(context.Context, string) (gateway.Room, error) {
-	return nil, identity.Errorf(identity.CodeUnsupported, "this node has no channels")
+func (h *holder) JoinSpace(ctx context.Context, name string) (gateway.Room, error) {
+	return h.pp.spaces.join(ctx, name)
 }
 
 // Leave implements gateway.Peer.

@@ -20,6 +20,7 @@ type line struct {
 	// static once it is in use
 	page   *Page
 	id     uint64
+	space  string
 	theirs bool // another agent opened it
 	ctx    context.Context
 	cancel context.CancelFunc // ends it whatever is still to be sent
@@ -217,6 +218,19 @@ func (l *line) fail(code identity.Code, text string) {
 	l.page.mu.Unlock()
 	l.ch.CloseWithError(code, text)
 	l.cancel()
+}
+
+// close ends the channel in order because its page has left the space; one that
+// is being opened is given up.
+func (l *line) close() {
+	l.page.mu.Lock()
+	ch := l.ch
+	l.page.mu.Unlock()
+	if ch != nil {
+		ch.Close()
+	} else {
+		l.cancel()
+	}
 }
 
 // abandon ends the channel because its page is gone.

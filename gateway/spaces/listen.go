@@ -107,7 +107,7 @@ func refuse(ch Channel) {
 // page has stopped listening meanwhile.
 func (p *Page) take(l *listening, ch Channel) bool {
 	line := p.newLine(l.window)
-	line.ch, line.theirs = ch, true
+	line.ch, line.space, line.theirs = ch, l.space, true
 	p.mu.Lock()
 	if p.closed || l.ctx.Err() != nil {
 		p.mu.Unlock()

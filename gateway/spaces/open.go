@@ -79,7 +79,7 @@ func (p *Page) reserve(q OpenRequest) (*line, Room, error) {
 		return nil, nil, &identity.Error{Code: identity.CodeMalformed, Text: "the page's channels have odd numbers"}
 	}
 	l := p.newLine(int64(q.Window))
-	l.id = q.ID
+	l.id, l.space = q.ID, q.Space
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	m, err := p.joined(q.Space)

@@ -86,9 +86,10 @@ func (p *Page) Join(ctx context.Context, name string) error {
 	room, err := p.join(ctx, name)
 	p.mu.Lock()
 	closed := p.closed
-	if err != nil {
+	switch {
+	case err != nil:
 		delete(p.rooms, name)
-	} else {
+	case !closed:
 		m.room = room
 	}
 	p.mu.Unlock()
@@ -128,25 +129,36 @@ func (p *Page) joined(name string) (*membership, error) {
 func (p *Page) Leave(name string) error {
 	p.mu.Lock()
 	m, err := p.joined(name)
-	if err == nil {
-		delete(p.rooms, name)
-		p.silence(m)
+	if err != nil {
+		p.mu.Unlock()
+		return err
+	}
+	delete(p.rooms, name)
+	p.listened -= len(m.listening)
+	var there []*line
+	for _, l := range p.lines {
+		if l.space == name {
+			there = append(there, l)
+		}
 	}
 	p.mu.Unlock()
-	if err == nil {
-		m.room.Leave()
+	for _, l := range there {
+		l.close()
 	}
-	return err
+	m.leave()
+	return nil
 }
 
-// silence ends the listening of a membership, whose listeners its room closes.
-// Called with mu.
-func (p *Page) silence(m *membership) {
+// leave ends the listening of a membership that the page has no longer, and the
+// room.
+func (m *membership) leave() {
 	for _, l := range m.listening {
 		l.cancel()
-		p.listened--
+		l.listener.Close()
 	}
-	m.listening = nil
+	if m.room != nil {
+		m.room.Leave()
+	}
 }
 
 // Close leaves everything. Channels that are open end with an error at the other
@@ -155,13 +167,7 @@ func (p *Page) silence(m *membership) {
 func (p *Page) Close() {
 	p.mu.Lock()
 	p.closed = true
-	rooms := make([]Room, 0, len(p.rooms))
-	for _, m := range p.rooms {
-		p.silence(m)
-		if m.room != nil {
-			rooms = append(rooms, m.room)
-		}
-	}
+	rooms := p.rooms
 	p.rooms = nil
 	lines := make([]*line, 0, len(p.lines))
 	for _, l := range p.lines {
@@ -172,8 +178,8 @@ func (p *Page) Close() {
 		l.abandon()
 	}
 	p.cancel()
-	for _, r := range rooms {
-		r.Leave()
+	for _, m := range rooms {
+		m.leave()
 	}
 	p.work.Wait()
 }

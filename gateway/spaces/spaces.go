@@ -20,8 +20,8 @@ type Room interface {
 	// Errors: CodeAlreadyStarted where this Room listens already, CodeBadSpaceHash
 	// for a protocol that is none, CodeNotJoined.
 	Listen(protocol string) (Listener, error)
-	// Leave ends this session's part: its listeners, and its channels, in order. It
-	// waits for nobody, and the second call does nothing.
+	// Leave ends this session's part. Its listeners and channels have been closed
+	// before. It waits for nobody, and is called once.
 	Leave()
 }
 
