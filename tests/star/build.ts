@@ -12,6 +12,8 @@ export default function build(): () => void {
   for (const name of ['starserver', 'pullserver']) {
     execFileSync('go', ['build', '-o', join(folder, name), `./star/internal/${name}`], { cwd: root, stdio: 'inherit' })
   }
+  execFileSync(join(folder, 'starserver'), ['-certs', folder])
   process.env.PARLEY_STAR_PROGRAMS = folder
+  process.env.NODE_EXTRA_CA_CERTS = join(folder, 'cert.pem') // read at the start of each worker
   return () => rmSync(folder, { recursive: true })
 }

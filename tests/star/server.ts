@@ -1,6 +1,5 @@
 // Star servers for tests: parley's, as a process of its own.
 import { spawn, type ChildProcess } from 'node:child_process'
-import { connect } from 'node:net'
 import { join } from 'node:path'
 
 /** Nanoseconds, as star.Options has times. */
@@ -24,6 +23,9 @@ export interface Options {
   Streams?: Record<string, number>
 }
 
+/** A file that all tests share: key.pem, cert.pem, star.pfx (passphrase "secret"), open.pfx. */
+export const file = (name: string): string => join(process.env.PARLEY_STAR_PROGRAMS!, name)
+
 /** A server without challenge that takes every address. */
 export const open: Options = { OpenJoins: true, AnyMultiaddr: true }
 
@@ -35,8 +37,7 @@ export class Star {
 
   private constructor(options: Options) {
     this.#options = options
-    const program = join(process.env.PARLEY_STAR_PROGRAMS!, 'starserver')
-    this.#process = spawn(program, [JSON.stringify({ Drain: seconds(0.5), ...options })], { stdio: ['pipe', 'pipe', 'inherit'] })
+    this.#process = spawn(file('starserver'), [JSON.stringify({ Drain: seconds(0.5), ...options })], { stdio: ['pipe', 'pipe', 'inherit'] })
     this.#ended = new Promise((resolve) => this.#process.once('close', () => resolve()))
   }
 
@@ -72,7 +73,7 @@ export class Star {
 
   /** A star address here; without an id just the server's. */
   address(id?: string): string {
-    return `/ip4/127.0.0.1/tcp/${this.port}/ws/p2p-websocket-star` + (id ? `/ipfs/${id}` : '')
+    return `/ip4/127.0.0.1/tcp/${this.port}/${this.url.startsWith('https') ? 'wss' : 'ws'}/p2p-websocket-star` + (id ? `/ipfs/${id}` : '')
   }
 
   /** Drains, or kills. */
@@ -101,10 +102,5 @@ export class Star {
   async alive(): Promise<void> {
     const page = await fetch(this.url)
     if (page.status !== 200) throw new Error(`status ${page.status}`)
-  }
-
-  /** A raw connection to it. */
-  raw(): ReturnType<typeof connect> {
-    return connect(this.port, '127.0.0.1')
   }
 }

@@ -4,11 +4,10 @@
 // it is.
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createRequire } from 'node:module'
-import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { called, echo, exchange, newId, NpmPeer, originals, pause, pushable, readAll, recordedId, stacks, until, type Any } from './npm.js'
 import { Raw } from './raw.js'
-import { open, seconds, Star } from './server.js'
+import { file, open, seconds, Star } from './server.js'
 
 describe.each(stacks)('A-2 the suite of the transport, %s stack', (stack) => {
   const { Star: Transport, multiaddr, pull } = originals(stack)
@@ -324,7 +323,7 @@ describe.each(stacks)('A-3 the suite of socket.io-pull-stream, %s stack', (stack
 
   let server: ChildProcess
   beforeAll(async () => {
-    server = spawn(join(process.env.PARLEY_STAR_PROGRAMS!, 'pullserver'), ['5982'], { stdio: ['pipe', 'pipe', 'inherit'] })
+    server = spawn(file('pullserver'), ['5982'], { stdio: ['pipe', 'pipe', 'inherit'] })
     await new Promise<void>((resolve, reject) => {
       server.stdout!.once('data', () => resolve())
       server.once('close', () => reject(new Error('the server ended')))

@@ -33,7 +33,15 @@ import (
 func main() {
 	fixed := flag.Bool("fixed-nonces", false, "every random part of a nonce is zeros")
 	debug := flag.Bool("debug", false, "log to standard error")
+	certs := flag.String("certs", "", "write a certificate for loopback into this folder, and end")
 	flag.Parse()
+	if *certs != "" {
+		if err := writeCerts(*certs); err != nil {
+			fmt.Fprintln(os.Stderr, "starserver:", err)
+			os.Exit(2)
+		}
+		return
+	}
 	if err := run(flag.Arg(0), *fixed, *debug); err != nil {
 		fmt.Fprintln(os.Stderr, "starserver:", err)
 		os.Exit(2)
