@@ -319,10 +319,11 @@ func (s *Socket) foreign(h wire.Header) error {
 }
 
 // idle is how long nothing came, by the coarse clock; zero while the reader is
-// held back.
+// held back. A client that takes bytes while more wait for it is not silent: the
+// pong that its next ping waits for is behind them.
 func (s *Socket) idle(now int64) time.Duration {
 	if s.held.Load() != 0 {
 		return 0
 	}
-	return time.Duration(now - s.lastSeen.Load())
+	return time.Duration(now - max(s.lastSeen.Load(), s.taking.Load()))
 }

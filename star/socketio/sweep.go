@@ -21,6 +21,9 @@ func (srv *Server) sweep(now time.Time) {
 
 func (s *Socket) sweep(now int64) {
 	t := &s.core.times
+	if s.waiting.Load() > 0 {
+		s.taking.Store(s.progress.Load())
+	}
 	select {
 	case <-s.done:
 		return

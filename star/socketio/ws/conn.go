@@ -109,11 +109,34 @@ func NewConn(nc net.Conn, server bool, buffered []byte, limit int, mem *Memory) 
 			c.raw, c.waitFunc = raw, c.tryRead
 		}
 	}
+	if server {
+		boundUnsent(nc)
+	}
 	if len(buffered) > 0 {
 		c.rb = mem.Get(max(readSize, len(buffered)))
 		c.w = copy(c.rb.b, buffered)
 	}
 	return c
+}
+
+// maxUnsent is how many bytes the system may hold of a connection beyond what the
+// other side has room for. Its own bound is some megabytes: too much to hold for a
+// peer that reads slowly, whose progress is then seen in steps of as much, and
+// which pongs and answers would wait behind.
+const maxUnsent = 128 << 10
+
+// boundUnsent asks the system to hold no more than maxUnsent, where it can.
+func boundUnsent(nc net.Conn) {
+	if over, ok := nc.(interface{ NetConn() net.Conn }); ok { // TLS
+		nc = over.NetConn()
+	}
+	sc, ok := nc.(syscall.Conn)
+	if !ok {
+		return
+	}
+	if raw, err := sc.SyscallConn(); err == nil {
+		_ = raw.Control(setUnsent) // without it more is held, and all works
+	}
 }
 
 // NetConn is the connection below.

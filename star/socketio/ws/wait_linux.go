@@ -41,3 +41,8 @@ func writeNow(fd uintptr, parts [][]byte) (n int, again bool, err error) {
 		return max(n, 0), false, err
 	}
 }
+
+// setUnsent bounds what a socket of TCP holds unsent.
+func setUnsent(fd uintptr) {
+	_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, maxUnsent) // not all sockets are TCP's
+}

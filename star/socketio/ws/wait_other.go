@@ -11,3 +11,5 @@ const canWait = false
 func readNow(uintptr, []byte) (int, bool, error) { return 0, false, errors.ErrUnsupported }
 
 func writeNow(uintptr, [][]byte) (int, bool, error) { return 0, false, errors.ErrUnsupported }
+
+func setUnsent(uintptr) {}
