@@ -286,6 +286,30 @@ func TestSilentSessions(t *testing.T) {
 	})
 }
 
+// A client that takes bytes slowly is not silent, though its next ping waits for a
+// pong behind them; when it has all, it has to ping again.
+func TestA_12_SlowTakersAreNotSilent(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world, h *echo) {
+		c := w.raw("")
+		event := `42["echo","` + strings.Repeat("x", 30_000) + `"]`
+		for range 8 {
+			w.write(c, ws.Text, event)
+		}
+		for range 8 {
+			time.Sleep(20 * time.Second)
+			w.expect(c, event)
+		}
+		taken := time.Now()
+		go w.expectClose(c)
+		if err := h.waitEnd(t); err != socketio.ErrSilent {
+			t.Errorf("ended by %v", err)
+		}
+		if took := time.Since(taken); took < 42*time.Second || took > 48*time.Second {
+			t.Errorf("closed after %v, want 45 s ± 3 s", took)
+		}
+	})
+}
+
 // S-4: a held reader gets noops in time for its heartbeat and is not called
 // silent.
 func TestS_4_HeldReaderStaysAlive(t *testing.T) {
