@@ -45,7 +45,7 @@ func run(port string) error {
 		stop()
 		_ = listener.Close()
 	}()
-	fmt.Println("Listening on:", "http://"+listener.Addr().String())
+	_, _ = fmt.Fprintln(os.Stdout, "Listening on:", "http://"+listener.Addr().String()) // who started it reads it
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = srv.Run(ctx) })
 	err = http.Serve(listener, srv) //nolint:gosec // for tests on loopback

@@ -82,11 +82,14 @@ func run(options string, fixed, debug bool) error {
 		commands(os.Stdin, os.Stdout)
 		os.Exit(0)
 	}()
-	fmt.Println("Listening on:", srv.URI())
+	say(os.Stdout, "Listening on:", srv.URI())
 	err = srv.RunUntil(ctx, kill)
-	fmt.Println("Rendezvous server stopped")
+	say(os.Stdout, "Rendezvous server stopped")
 	return err
 }
+
+// say writes a line; who started the program and no longer listens needs none.
+func say(out io.Writer, words ...any) { _, _ = fmt.Fprintln(out, words...) }
 
 // commands serves what is asked on standard input until that ends.
 func commands(in io.Reader, out io.Writer) {
@@ -101,7 +104,7 @@ func commands(in io.Reader, out io.Writer) {
 			runtime.GC() // the second empties what the first only emptied half: pools
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
-			fmt.Fprintln(out, "heap", m.HeapAlloc, runtime.NumGoroutine())
+			say(out, "heap", m.HeapAlloc, runtime.NumGoroutine())
 			continue
 		case "heap":
 			var b bytes.Buffer
@@ -118,7 +121,7 @@ func commands(in io.Reader, out io.Writer) {
 			err = os.WriteFile(file, profile.Bytes(), 0o600)
 			profile = nil
 		}
-		fmt.Fprintln(out, "done", err)
+		say(out, "done", err)
 	}
 }
 
