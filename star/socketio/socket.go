@@ -87,7 +87,7 @@ type Socket struct {
 	writing  atomic.Bool                   // a writer is running
 	lastSeen atomic.Int64                  // coarse time of the last packet
 	progress atomic.Int64                  // coarse time of the last byte taken, or since when some wait
-	taking   atomic.Int64                  // progress, as of the last sweep that found something waiting
+	taking   atomic.Int64                  // when a sweep last found something waiting
 	held     atomic.Int64                  // since when the Handler holds the reader back; 0: it does not
 	noopAt   atomic.Int64                  // when a held socket last got a noop
 	waiting  atomic.Int64                  // messages that wait to be sent

@@ -22,7 +22,7 @@ func (srv *Server) sweep(now time.Time) {
 func (s *Socket) sweep(now int64) {
 	t := &s.core.times
 	if s.waiting.Load() > 0 {
-		s.taking.Store(s.progress.Load())
+		s.taking.Store(now) // Stuck sees to one that takes nothing
 	}
 	select {
 	case <-s.done:
