@@ -110,13 +110,15 @@ type P2PConfig struct {
 	StreamTimeout         Duration `toml:"streamTimeout"`
 	MDNS                  bool     `toml:"mdns"`
 	DHT                   bool     `toml:"dht"`
-	Bootstrap             []string `toml:"bootstrap"` // multiaddrs with /p2p/; empty: the public list
-	Relays                []string `toml:"relays"`    // multiaddrs with /p2p/
-	Stars                 []string `toml:"stars"`
-	Namespace             string   `toml:"namespace"` // prefixes topics and records
-	Router                string   `toml:"router"`    // "node" or "page"
-	Listen                []string `toml:"listen"`    // multiaddrs; empty: all transports, all interfaces, free ports
-	Connect               []string `toml:"connect"`   // multiaddrs with /p2p/, kept connected
+	Bootstrap             []string `toml:"bootstrap"`  // multiaddrs with /p2p/; empty: the public list
+	Relays                []string `toml:"relays"`     // multiaddrs with /p2p/
+	Stars                 []string `toml:"stars"`      // star servers: /dns4/star.example/tcp/443/wss/p2p-websocket-star
+	OpenStars             []string `toml:"openStars"`  // those of them that ask for no proof, and are used all the same
+	StarBudget            Size     `toml:"starBudget"` // of one connection over a star; 0: none
+	Namespace             string   `toml:"namespace"`  // prefixes topics and records
+	Router                string   `toml:"router"`     // "node" or "page"
+	Listen                []string `toml:"listen"`     // multiaddrs; empty: all transports, all interfaces, free ports
+	Connect               []string `toml:"connect"`    // multiaddrs with /p2p/, kept connected
 }
 
 // GatewayConfig is what a page's session may use.
@@ -180,7 +182,8 @@ func DefaultConfig() Config {
 			ProtocolName:   "/p2p-webapp/1.0.0",
 			IPFSGetTimeout: seconds(3), StreamTimeout: seconds(30),
 			MDNS: true, DHT: true,
-			Router: "node", // one for all pages: with its own a page costs megabytes
+			StarBudget: 256 * MiB, // a star is somebody else's line
+			Router:     "node",    // one for all pages: with its own a page costs megabytes
 		},
 		Gateway: GatewayConfig{
 			MaxFrame:      32 * MiB, // a 24 MiB file as base64

@@ -58,7 +58,6 @@ var notUsed = map[string]string{
 	"p2p.fileUpdateNotifyTopic": "this version shares no files",
 	"p2p.ipfsGetTimeout":        "this version shares no files",
 	"p2p.streamTimeout":         "this version shares no files",
-	"p2p.stars":                 "this version speaks to no star servers",
 	"p2p.router":                "every page uses the node's router in this version",
 	"websocket.readBufferSize":  "WebSockets read into buffers that fit the frames",
 	"websocket.writeBufferSize": "WebSockets write what is waiting at once",
@@ -157,7 +156,7 @@ func (c P2PConfig) check() error {
 		errs = append(errs, fmt.Errorf("p2p.namespace: %q; up to 64 characters without spaces, no slash at its ends", c.Namespace))
 	}
 	for _, a := range c.Listen {
-		if _, err := multiaddr.NewMultiaddr(a); err != nil {
+		if _, err := multiaddr.NewMultiaddr(a); err != nil && !isStar(a) {
 			errs = append(errs, fmt.Errorf("p2p.listen: %q is no multiaddr such as /ip4/0.0.0.0/udp/4001/quic-v1", a))
 		}
 	}
@@ -169,6 +168,16 @@ func (c P2PConfig) check() error {
 			if _, err := peer.AddrInfoFromString(a); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %q is no multiaddr that ends in /p2p/ID", list.key, a))
 			}
+		}
+	}
+	for _, a := range c.OpenStars {
+		if !slices.Contains(c.Stars, a) {
+			errs = append(errs, fmt.Errorf("p2p.openStars: %q is not among p2p.stars", a))
+		}
+	}
+	for _, a := range c.Stars {
+		if !isStar(a) {
+			errs = append(errs, fmt.Errorf("p2p.stars: %q is no star such as /dns4/star.example/tcp/443/wss/p2p-websocket-star", a))
 		}
 	}
 	return errors.Join(errs...)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/libp2p/go-libp2p"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-p2p/parley/admin"
@@ -22,6 +23,7 @@ import (
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/peer"
 	"github.com/parley-p2p/parley/star"
+	"github.com/parley-p2p/parley/star/transport"
 	"github.com/parley-p2p/parley/topic"
 )
 
@@ -34,6 +36,7 @@ type Node struct {
 	log      *slog.Logger
 	data     *Data
 	host     *host.Node
+	stars    *transport.Transport
 	found    *discover.Discovery
 	peers    *peer.Node
 	router   *topic.Router
@@ -115,6 +118,11 @@ func (n *Node) makeHost() error {
 	if err != nil {
 		return err
 	}
+	if n.stars, err = transport.New(key.Libp2p(), n.cfg.starOptions(n)); err != nil {
+		return err
+	}
+	cfg.Options = append(cfg.Options, libp2p.Transport(n.stars.Attach))
+	cfg.Announce = n.stars.Addrs
 	if n.host, err = host.New(key, cfg); err != nil {
 		return fmt.Errorf("start the network: %w", err)
 	}
@@ -123,7 +131,7 @@ func (n *Node) makeHost() error {
 		return err
 	}
 	n.host.SetFinder(n.found)
-	return nil
+	return n.listenOnStars()
 }
 
 func (n *Node) makeTalk() error {

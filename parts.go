@@ -25,16 +25,17 @@ import (
 // This file says what each part of a node is told: one function a part.
 
 func (c Config) hostConfig() (host.Config, error) {
+	sockets, _ := c.P2P.listen()
 	out := host.Config{
-		Listen:       c.P2P.Listen,
-		NoNAT:        loopbackOnly(c.P2P.Listen),
+		Listen:       sockets,
+		NoNAT:        loopbackOnly(sockets) || len(sockets) == 0 && len(c.P2P.Listen) > 0,
 		Relays:       c.P2P.Relays,
 		RelayProfile: c.Relay.Profile,
 		MaxPages:     c.Limits.Sessions,
 		UserAgent:    "parley/" + c.version(),
 		Logger:       c.Log,
 	}
-	if len(out.Listen) == 0 {
+	if len(out.Listen) == 0 && len(c.P2P.Listen) == 0 {
 		out.Listen = nil // every transport
 	}
 	for _, text := range c.Relay.Allow {

@@ -37,6 +37,7 @@ func (n *Node) makeAdmin() error {
 	a.Add(admin.DropsPanel(n.drops))
 	a.Add(n.channelsPanel())
 	a.Add(n.networkPanel())
+	a.Add(admin.StarsPanel(n.starRows))
 	a.Add(admin.AddressesPanel(n.httpAddresses, n.p2pAddresses))
 	n.admin = a
 	return errors.Join(a.Limits(n.limits), a.Drops(n.drops), n.addMetrics(a), n.addChannelMetrics(a))
@@ -59,6 +60,7 @@ func (n *Node) addMetrics(a *admin.Admin) error {
 		{"pages", func() any { return n.gateway.Stats() }},
 		{"messages", func() any { return n.peers.Stats() }},
 		{"topics", func() any { return n.topics.Stats() }},
+		{"stars", func() any { return n.starStats() }},
 	} {
 		errs = append(errs,
 			a.Counters("parley_"+p.name+"_total", "What was counted since the start.", []string{"what"},

@@ -67,7 +67,7 @@ func TestStatusOfANode(t *testing.T) {
 			t.Errorf("panel %s: %s", p.ID, p.Error)
 		}
 	}
-	const want = "process traffic sessions sites peers conversations topics limits drops channels network addresses"
+	const want = "process traffic sessions sites peers conversations topics limits drops channels network stars addresses"
 	if got := strings.Join(panels, " "); got != want || status.Peer != n.ID().String() || status.Ready {
 		t.Errorf("panels %s of %+v", got, status)
 	}

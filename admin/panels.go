@@ -208,3 +208,38 @@ func (a *Admin) processPanel() Panel {
 		}}
 	}}
 }
+
+// Star is a star server that this node is reached through, or reaches others by.
+type Star struct {
+	Address  string
+	State    string // connecting, joining, joined, refused, waiting
+	Since    time.Time
+	RTT      time.Duration // 0: not known
+	Members  int           // others that were seen there
+	Streams  int           // connections over it
+	In, Out  int64         // their bytes
+	OnDemand bool          // joined for dials alone
+	Error    string        // why it isn't joined
+}
+
+// StarsPanel shows how each star is doing.
+func StarsPanel(list func() []Star) Panel {
+	return Panel{ID: "stars", Title: "Stars", Help: "Servers that nodes meet on where nothing else works. They see who talks to whom, not what.", Show: func() Section {
+		t := &Table{Empty: "No star is in use.", Columns: []Column{
+			{"star", Name}, {"state", State}, {"since", Time}, {"for", ""}, {"round trip", Seconds}, {"seen there", Count},
+			{"connections", Count}, {"in", Traffic}, {"out", Traffic}, {"why not", ""},
+		}}
+		for _, s := range list() {
+			purpose := "all"
+			if s.OnDemand {
+				purpose = "dials"
+			}
+			var rtt any
+			if s.RTT > 0 {
+				rtt = s.RTT
+			}
+			t.Rows = append(t.Rows, []any{s.Address, s.State, s.Since, purpose, rtt, s.Members, s.Streams, s.In, s.Out, s.Error})
+		}
+		return Section{Table: t}
+	}}
+}

@@ -40,13 +40,15 @@ type Discovery struct {
 	pages   *pageBook
 	ready   *ReadyList // p2p.connect
 	machine *ReadyList // nodes of this machine
+	stars   *ReadyList // nodes on stars
 	amino   atomic.Pointer[dhtNode]
 
 	mu     sync.Mutex
 	inst   Instance
 	reg    *Registration // nil until registered
 	wanted map[identity.PeerID]time.Time
-	run    *running // nil unless Run runs
+	seen   map[identity.PeerID]time.Time // on stars, and until when that is believed
+	run    *running                      // nil unless Run runs
 }
 
 // running is what lives during Run.
@@ -68,8 +70,10 @@ func New(node Node, cfg Config) (*Discovery, error) {
 		pages:   newPageBook(node.Local()),
 		ready:   NewReadyList(node, node.Libp2p().ConnManager()),
 		machine: newReadyList(node, nil, machineFirst, machineLast),
+		stars:   newReadyList(node, nil, readyFirst, readyLast),
 		inst:    cfg.Instance,
 		wanted:  make(map[identity.PeerID]time.Time),
+		seen:    make(map[identity.PeerID]time.Time),
 	}, nil
 }
 
@@ -84,6 +88,7 @@ func (d *Discovery) Run(ctx context.Context) error {
 	defer d.node.Handle(PagesProtocol, d.pages.serve)()
 	defer d.ready.Close()
 	defer d.machine.Close()
+	defer d.stars.Close()
 
 	infos, _ := parseInfos(d.cfg.Connect) // validated
 	for _, info := range infos {
@@ -145,6 +150,7 @@ func (d *Discovery) Find(ctx context.Context, id identity.PeerID, found func([]m
 	}
 	work, ctx := errgroup.WithContext(ctx)
 	asked := d.nodesToAsk(id)
+	asked = append(asked, d.starsToAsk(id, maxAsked-len(asked))...)
 	for _, node := range asked {
 		work.Go(func() error { s.ask(ctx, node); return nil })
 	}

@@ -57,6 +57,9 @@ type Config struct {
 	// Options are further options of the node's host, for example a transport
 	// that this package doesn't know.
 	Options []libp2p.Option
+	// Announce gives addresses to announce beside those of the node's sockets and
+	// relays, such as those on stars; it is asked each time. nil has none.
+	Announce func() []ma.Multiaddr
 	// Registerer takes libp2p's metrics; nil has none.
 	Registerer prometheus.Registerer
 	// Logger is where the host logs; nil is nowhere.

@@ -61,7 +61,9 @@ type Node struct {
 	shaking map[peer.ID]int   // circuits of a node that haven't finished their handshake
 	carried map[peer.ID]int   // circuits on the connection to a node
 	punched map[peer.ID]bool  // peers with a connection made by hole punching
-	closed  bool
+
+	improving map[peer.ID]bool // peers that a better path is looked for; nil for none yet
+	closed    bool
 }
 
 // New makes a node's host and starts it: it listens when New returns, and
@@ -168,12 +170,21 @@ func (n *Node) hostOptions(key identity.Key) (_ []libp2p.Option, unused []io.Clo
 			libp2p.EnableHolePunching(holepunch.WithTracer((*punchTracer)(n))),
 		)
 	}
-	if n.cfg.NoNAT { // nobody finds out whether the node is reachable, so relays are always announced
-		opts = append(opts, libp2p.AddrsFactory(func(addrs []ma.Multiaddr) []ma.Multiaddr {
-			return append(addrs, n.relayAddrs()...)
-		}))
-	}
+	opts = append(opts, libp2p.AddrsFactory(n.announced))
 	return append(opts, n.cfg.Options...), unused, nil
+}
+
+// announced makes what the node announces of what libp2p would. A star's address
+// counts while it is joined, which is for Announce to say.
+func (n *Node) announced(addrs []ma.Multiaddr) []ma.Multiaddr {
+	out := ma.FilterAddrs(addrs, func(a ma.Multiaddr) bool { return !isStar(a) })
+	if n.cfg.NoNAT { // nobody finds out whether the node is reachable, so relays are always announced
+		out = append(out, n.relayAddrs()...)
+	}
+	if n.cfg.Announce != nil {
+		out = append(out, n.cfg.Announce()...)
+	}
+	return out
 }
 
 // relayAddrs are the addresses through the relays that hold a place for the node.

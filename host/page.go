@@ -22,7 +22,10 @@ type Page struct {
 
 // maxVia bounds the addresses through the node that a page announces; identify
 // carries about 4 KiB.
-const maxVia = 8
+const (
+	maxVia      = 8
+	maxViaStars = 2 // of them on stars
+)
 
 // Page makes the bare host of a page with the given key; it takes some
 // milliseconds and no round trip. Errors: CodePeerInUse while a page of that
@@ -110,13 +113,20 @@ func (n *Node) announce(own []ma.Multiaddr) []ma.Multiaddr {
 }
 
 // via are the node's best addresses, continued to its pages. Those through a
-// foreign relay come last: only parley can dial a circuit within a circuit.
+// foreign relay come late: only parley can dial a circuit within a circuit. Two on
+// stars have a place in any case: where they are needed, nothing else helps.
 func (n *Node) via() []ma.Multiaddr {
-	addrs := slices.Clone(n.host.Addrs())
-	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return viaRank(a) - viaRank(b) })
-	if len(addrs) > maxVia {
-		addrs = addrs[:maxVia]
+	var addrs, stars []ma.Multiaddr
+	for _, a := range n.host.Addrs() {
+		if isStar(a) {
+			stars = append(stars, a)
+		} else {
+			addrs = append(addrs, a)
+		}
 	}
+	slices.SortStableFunc(addrs, func(a, b ma.Multiaddr) int { return viaRank(a) - viaRank(b) })
+	stars = stars[:min(len(stars), maxViaStars)]
+	addrs = append(addrs[:min(len(addrs), maxVia-len(stars))], stars...)
 	for i, a := range addrs {
 		addrs[i] = a.Encapsulate(n.base)
 	}

@@ -26,7 +26,7 @@ type meteredHost struct {
 // NewStream opens a stream that counts what is written.
 func (h meteredHost) NewStream(ctx context.Context, p identity.PeerID, pids ...protocol.ID) (libp2p.Stream, error) {
 	h.meter.awaitAnother(ctx, p)
-	s, err := h.Host.NewStream(ctx, p, pids...)
+	s, err := h.Host.NewStream(h.allowStar(ctx, p), p, pids...)
 	h.meter.mu.Lock()
 	defer h.meter.mu.Unlock()
 	if err != nil {

@@ -160,6 +160,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		if n > 0 {
 			signal(in.room)
 			c.sess.star.in.Add(int64(n))
+			c.sess.star.t.in.Add(int64(n))
 			_ = c.spend(n, &c.waiting.read) // an error comes with the next call
 			return n, nil
 		}

@@ -63,6 +63,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		if n > 0 {
 			o.flush()
 			c.sess.star.out.Add(int64(n))
+			c.sess.star.t.out.Add(int64(n))
 			if err := c.spend(n, &c.waiting.write); err != nil {
 				return done, err
 			}

@@ -48,3 +48,7 @@ func (t *Transport) Status() []Status {
 	slices.SortFunc(out, func(a, b Status) int { return cmp.Compare(a.Address, b.Address) })
 	return out
 }
+
+// Traffic is the bytes of all connections over stars so far, also of stars that are
+// no longer in use.
+func (t *Transport) Traffic() (in, out int64) { return t.in.Load(), t.out.Load() }

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
@@ -29,6 +30,8 @@ type Transport struct {
 	cancel    context.CancelFunc
 	work      sync.WaitGroup // stars and their sessions
 	scope     ma.Multiaddr   // what the resource manager is told instead of the star
+
+	in, out atomic.Int64 // bytes of all connections
 
 	// Static after Attach.
 	upgrader transport.Upgrader

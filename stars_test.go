@@ -1,0 +1,212 @@
+package parley
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/parley-p2p/parley/admin"
+	"github.com/parley-p2p/parley/network"
+	"github.com/parley-p2p/parley/star"
+)
+
+// starProxy is a star behind a proxy that sees all bytes, as its operator would.
+type starProxy struct {
+	t    *testing.T
+	at   string // multiaddr
+	port int
+
+	mu   sync.Mutex
+	seen bytes.Buffer
+	bad  bool // a hidden phrase went by in the clear
+	stop func()
+}
+
+// hidden is what no star may read.
+const hidden = "the eagle has landed at noon"
+
+// startStar runs a star on loopback; port 0 picks one.
+func startStar(t *testing.T, port int) *starProxy {
+	t.Helper()
+	srv, err := star.NewHandler(star.Options{Drain: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &starProxy{t: t, port: l.Addr().(*net.TCPAddr).Port}
+	p.at = fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/ws/p2p-websocket-star", p.port)
+	hs := &http.Server{Handler: srv.Handler(), ReadHeaderTimeout: 5 * time.Second}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = hs.Serve(&tappedListener{l, p}) })
+	wg.Go(func() { _ = srv.Run(ctx) })
+	p.stop = sync.OnceFunc(func() { cancel(); _ = hs.Close(); wg.Wait() })
+	t.Cleanup(p.stop)
+	return p
+}
+
+type tappedListener struct {
+	net.Listener
+	p *starProxy
+}
+
+func (l *tappedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return &tappedConn{Conn: c, p: l.p}, nil
+}
+
+// tappedConn looks at what the star sends, which no mask hides.
+type tappedConn struct {
+	net.Conn
+	p    *starProxy
+	tail []byte
+}
+
+func (c *tappedConn) Write(b []byte) (int, error) {
+	c.p.look(append(append([]byte(nil), c.tail...), b...), len(b))
+	c.tail = append(c.tail[:0], b[max(len(b)-len(hidden), 0):]...)
+	return c.Conn.Write(b)
+}
+
+func (p *starProxy) look(b []byte, fresh int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.bad = p.bad || bytes.Contains(b, []byte(hidden))
+	if p.seen.Len() < 1<<20 {
+		p.seen.Write(b[len(b)-fresh:])
+	}
+}
+
+// check says whether the star carried anything, and whether it could read it.
+func (p *starProxy) check() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bad {
+		p.t.Error("the star could read what pages told each other")
+	}
+	if !bytes.Contains(p.seen.Bytes(), []byte("socket.io-pull-stream.queue.")) {
+		p.t.Error("nothing went over the star")
+	}
+}
+
+// starConfig is a node without sockets: stars are its only way to others.
+func starConfig(t *testing.T, stars ...string) Config {
+	cfg := loopbackConfig(t)
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir()) // the nodes don't see each other on this machine
+	cfg.P2P.Listen = stars[:1]
+	cfg.P2P.Stars = stars[1:]
+	cfg.Peer.SendTimeout = seconds(30)
+	return cfg
+}
+
+// starOf is how a node says that a star is doing.
+func starOf(t *testing.T, n *Node, at string) (state, why string) {
+	t.Helper()
+	token, err := n.data.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var status admin.Status
+	if err := json.Unmarshal(ask(n, "/_parley/status.json", token).Body.Bytes(), &status); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range status.Panels {
+		if p.ID != "stars" {
+			continue
+		}
+		for _, row := range p.Section.Table.Rows {
+			if row[0] == at {
+				return row[1].(string), fmt.Sprint(row[len(row)-1])
+			}
+		}
+	}
+	t.Fatalf("no star %s in the status", at)
+	return "", ""
+}
+
+// Two pages whose nodes have nothing but a star in common find each other by id
+// alone, talk, meet in a topic, see the path, and outlive a restart of the star; the
+// star sees ciphertext, and two dead ones beside it harm nothing.
+func TestPagesMeetOnAStar(t *testing.T) {
+	s := startStar(t, 0)
+	dead := []string{"/ip4/127.0.0.1/tcp/1/ws/p2p-websocket-star", "/dns4/star.invalid/tcp/443/wss/p2p-websocket-star"}
+	began := time.Now()
+	first := runNode(t, starConfig(t, s.at, dead[0], dead[1]))
+	second := runNode(t, starConfig(t, s.at))
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("the start took %v", took)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	a, b := newPeer(t, first), newPeer(t, second)
+	talk(ctx, t, a, b)
+	if got := a.Path(b.ID()); got.Path != network.PathStar {
+		t.Errorf("path is %+v, want star", got)
+	}
+	if err := b.Handle("secret", func(_ context.Context, m Message) (*Content, error) { return &m.Content, nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := a.Request(ctx, b.ID(), "secret", Text(hidden)); err != nil || string(got.Data) != `"`+hidden+`"` {
+		t.Errorf("Request: %s, %v", got.Data, err)
+	}
+	s.check()
+	meetInTopic(ctx, t, a, b)
+
+	if state, why := starOf(t, first, s.at); state != "joined" {
+		t.Errorf("the good star is %s: %s", state, why)
+	}
+	if state, why := starOf(t, first, dead[0]); state != "waiting" && state != "connecting" || why == "" {
+		t.Errorf("the dead star is %s: %s", state, why)
+	}
+
+	s.stop()
+	again := startStar(t, s.port)
+	for {
+		got, err := a.Request(ctx, b.ID(), "secret", Text(hidden))
+		if err == nil {
+			if string(got.Data) != `"`+hidden+`"` {
+				t.Errorf("after the restart: %s", got.Data)
+			}
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("not reached after a restart of the star: %v", err)
+		}
+	}
+	again.check()
+}
+
+// What p2p.stars says is checked at the start.
+func TestStarsOfTheConfiguration(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"/dns4/star.example/tcp/443/wss/p2p-websocket-star": true,
+		"/ip4/127.0.0.1/tcp/9090/ws/p2p-websocket-star":     true,
+		"/ip4/127.0.0.1/tcp/9090/ws":                        false,
+		"star.example":                                      false,
+	} {
+		cfg := DefaultConfig()
+		cfg.P2P.Stars = []string{text}
+		if err := cfg.Validate(); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "p2p.stars") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+	cfg := DefaultConfig()
+	cfg.P2P.OpenStars = []string{"/dns4/star.example/tcp/443/wss/p2p-websocket-star"}
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "p2p.openStars") {
+		t.Errorf("an open star that isn't used: %v", err)
+	}
+}
