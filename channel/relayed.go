@@ -32,7 +32,8 @@ type relayedEnd struct {
 
 	// owned by whoever reads
 	parts []byte // parts of a content that is not whole yet
-	rest  []byte // what Read left of a content
+	rest  []byte // what Read left of a part
+	part  secure.Part
 }
 
 // encrypt runs the handshake inside a relayed channel. It has ten seconds. A
@@ -99,8 +100,8 @@ func (r *relayedEnd) Receive(ctx context.Context) ([]byte, error) {
 	}
 	defer release(r.reading)
 	if r.rest != nil {
-		rest := r.rest
-		r.rest = nil
+		rest := r.rest // its memory is the caller's now
+		r.rest, r.part = nil, secure.Part{}
 		return rest, nil
 	}
 	return r.next(ctx)
@@ -112,14 +113,11 @@ func (r *relayedEnd) next(ctx context.Context) ([]byte, error) {
 	switch {
 	case err == nil && whole:
 		return msg, nil
-	case errors.Is(err, secure.ErrTampered), errors.Is(err, secure.ErrTooLarge):
-		r.Fail(Unknown, err.Error())
-		return nil, errorf(Unknown, err.Error())
 	case errors.Is(err, io.EOF) && msg != nil:
 		return nil, errorf(Unknown, "the channel ended inside a content")
 	}
 	r.parts = msg
-	return nil, err
+	return nil, r.broken(err)
 }
 
 // Read is stream mode.
@@ -132,17 +130,34 @@ func (r *relayedEnd) Read(p []byte) (int, error) {
 	}
 	defer release(r.reading)
 	for len(r.rest) == 0 {
-		msg, err := r.next(context.Background())
+		part, err := r.session.Part(context.Background())
 		if err != nil {
-			return 0, err
+			return 0, r.broken(err)
 		}
-		r.rest = msg
+		r.part, r.rest = part, part.Data
+		r.partDone()
 	}
 	n := copy(p, r.rest)
-	if r.rest = r.rest[n:]; len(r.rest) == 0 {
-		r.rest = nil
-	}
+	r.rest = r.rest[n:]
+	r.partDone()
 	return n, nil
+}
+
+// partDone gives back the memory of a part that was read.
+func (r *relayedEnd) partDone() {
+	if len(r.rest) == 0 {
+		r.session.Done(r.part)
+		r.part, r.rest = secure.Part{}, nil
+	}
+}
+
+// broken ends the channel where what came is not what was sent.
+func (r *relayedEnd) broken(err error) error {
+	if !errors.Is(err, secure.ErrTampered) && !errors.Is(err, secure.ErrTooLarge) {
+		return err
+	}
+	r.Fail(Unknown, err.Error())
+	return errorf(Unknown, err.Error())
 }
 
 // Write sends p in contents of one part each.

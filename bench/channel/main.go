@@ -23,6 +23,7 @@ func parts() []part {
 		{"isolation", measureIsolation},
 		{"garbage", measureGarbage},
 		{"relay", measureRelay},
+		{"share", measureShare},
 		{"crowd", measureCrowd},
 	}
 }
@@ -30,12 +31,21 @@ func parts() []part {
 func main() {
 	report := flag.String("report", "../docs/benchmarks.md", "the page whose section \"channels\" is rewritten; empty for none")
 	profile := flag.String("cpuprofile", "", "write a CPU profile here")
+	role := flag.String("role", "", "be a node of another process of this program")
+	relay := flag.String("relay", "", "where that one's relay is")
 	flag.Parse()
 	if *profile != "" {
 		defer startProfile(*profile)()
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *role != "" {
+		if err := runRole(ctx, *role, *relay); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", *role+":", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var out strings.Builder
 	for _, p := range parts() {
 		if flag.NArg() > 0 && !slices.Contains(flag.Args(), p.name) {

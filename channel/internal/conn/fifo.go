@@ -22,6 +22,24 @@ type Buffers struct {
 	large [classes]sync.Pool // of *[]byte, for records
 	kept  [classes]sync.Pool // of *[]byte, for contents
 	small sync.Pool          // of *chunk with chunkSize bytes
+	whole sync.Pool          // of *[]byte, for batches on their way to a carrier
+}
+
+// batch gives an empty buffer with room for n bytes.
+func (p *Buffers) batch(n int) []byte {
+	if b, ok := p.whole.Get().(*[]byte); ok && cap(*b) >= n {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, max(n, 2*batchBytes+slack))
+}
+
+// batchDone takes it back; one that was made for a record above the usual is not
+// kept.
+func (p *Buffers) batchDone(b []byte) {
+	if cap(b) <= 2*batchBytes+slack {
+		b = b[:0]
+		p.whole.Put(&b)
+	}
 }
 
 // get gives a buffer of n bytes with any content.

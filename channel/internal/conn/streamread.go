@@ -31,6 +31,10 @@ func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
 	return item[:len(item):len(item)], nil
 }
 
+// Recycle takes back what Receive gave, once nobody uses it any more, so that the
+// next content needs no memory.
+func (s *Stream) Recycle(p []byte) { s.c.cfg.Buffers.put(p) }
+
 // Read is stream mode: contents follow each other without borders.
 func (s *Stream) Read(p []byte) (int, error) {
 	if len(p) == 0 {

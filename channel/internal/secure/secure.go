@@ -30,6 +30,8 @@ type Stream interface {
 	Take(ctx context.Context, n int) error
 	Put(p []byte) error
 	Receive(ctx context.Context) ([]byte, error)
+	// Recycle takes back what Receive gave, once nobody uses it any more.
+	Recycle(p []byte)
 }
 
 // Party is one end's part in the handshake.
@@ -191,31 +193,55 @@ func (s *Session) Send(ctx context.Context, msg []byte) (begun bool, err error) 
 // ErrTampered is what Receive returns when a content is not what was sent.
 var ErrTampered = errors.New("a content was changed, dropped, repeated or moved on the way")
 
-// Receive gives the next content, at most limit bytes. ErrTooLarge and
+// Receive gives the next content, at most limit bytes, as the caller's own. ErrTooLarge and
 // ErrTampered end the channel. A context that ends between two parts loses
 // nothing: rest is what came so far, to be passed to the next call.
 func (s *Session) Receive(ctx context.Context, rest []byte, limit int) (msg []byte, whole bool, err error) {
 	for {
-		part, err := s.stream.Receive(ctx)
+		part, err := s.Part(ctx)
 		if err != nil {
 			return rest, false, err
 		}
-		plain, err := s.in.Decrypt(part[:0], nil, part)
-		if err != nil || len(plain) == 0 || plain[0] > 1 {
-			return nil, false, ErrTampered
-		}
-		if len(rest)+len(plain)-1 > limit {
+		if len(rest)+len(part.Data) > limit {
 			return nil, false, ErrTooLarge
 		}
-		if rest == nil && plain[0] == 0 {
-			return plain[1:], true, nil
+		if rest == nil && !part.More {
+			return part.Data, true, nil
 		}
-		rest = append(rest, plain[1:]...)
-		if plain[0] == 0 {
+		if rest == nil {
+			rest = make([]byte, 0, min(4*len(part.Data), limit))
+		}
+		rest = append(rest, part.Data...)
+		s.Done(part)
+		if !part.More {
 			return rest, true, nil
 		}
 	}
 }
+
+// Part is a piece of a content.
+type Part struct {
+	Data []byte
+	More bool // another part of the content follows
+	buf  []byte
+}
+
+// Part gives the next part. It holds until Done, or for ever where Done isn't
+// called.
+func (s *Session) Part(ctx context.Context) (Part, error) {
+	buf, err := s.stream.Receive(ctx)
+	if err != nil {
+		return Part{}, err
+	}
+	plain, err := s.in.Decrypt(buf[:0], nil, buf)
+	if err != nil || len(plain) == 0 || plain[0] > 1 {
+		return Part{}, ErrTampered
+	}
+	return Part{Data: plain[1:], More: plain[0] == 1, buf: buf}, nil
+}
+
+// Done gives the memory of a part back.
+func (s *Session) Done(p Part) { s.stream.Recycle(p.buf) }
 
 // ErrTooLarge is what Receive returns for a content over the limit.
 var ErrTooLarge = errors.New("a content is larger than this end takes")
