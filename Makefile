@@ -55,9 +55,14 @@ endif
 
 .PHONY: long
 long: FUZZTIME = 1h
-long: ## the slow ones too: load, endurance, simulations, a million random messages; then each decoder fuzzed for an hour (FUZZTIME=…)
+long: node_modules/.installed ## the slow ones too: load, endurance, simulations, a million random messages; then each decoder fuzzed for an hour (FUZZTIME=…)
 	@$(need-capnp)
 	PARLEY_LONG=1 go test -tags long -timeout 120m ./...
+ifneq ($(NPM),)
+	@$(need-chromium)
+	@$(need-nginx)
+	PARLEY_LONG=1 npm run star
+endif
 	@$(MAKE) fuzz FUZZTIME=$(FUZZTIME) FUZZPKGS="$(DECODERS)"
 
 .PHONY: bench
@@ -128,6 +133,10 @@ endef
 
 define need-capnp
 if ! command -v capnp >/dev/null; then $(call apt-install,capnproto); fi
+endef
+
+define need-nginx
+if ! command -v nginx >/dev/null; then $(call apt-install,nginx-light); fi
 endef
 
 define need-chromium
