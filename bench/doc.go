@@ -2,7 +2,7 @@
 // docs/benchmarks.md:
 //
 //	make bench                 everything
-//	make bench ARGS=latency    one part: floor, latency, rate, topic, pages, start
+//	make bench ARGS=latency    one part: latency, rate, topic, pages, start
 //
 // It starts real parley processes, drives them with pages written in Go, and
 // measures a bare WebSocket echo and a bare libp2p stream between them. A figure

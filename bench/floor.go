@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // floor is what the machine can do with nothing of parley in between: a bare
@@ -28,15 +29,54 @@ func newFloor(ctx context.Context) (*floor, error) {
 	f := &floor{}
 	srv := httptest.NewServer(http.HandlerFunc(echoWebSocket))
 	f.close = append(f.close, srv.Close)
-	ws, _, err := websocket.Dial(ctx, strings.Replace(srv.URL, "http", "ws", 1),
-		&websocket.DialOptions{CompressionMode: websocket.CompressionDisabled})
+	if err := f.dial(ctx, strings.Replace(srv.URL, "http", "ws", 1)); err != nil {
+		return f, err
+	}
+	h, err := f.newHost()
 	if err != nil {
 		return f, err
+	}
+	h.SetStreamHandler("/echo", func(s network.Stream) { _, _ = io.Copy(s, s); _ = s.Close() })
+	h.SetStreamHandler("/drain", func(s network.Stream) { drainAndAnswer(s) })
+	return f, f.openStream(ctx, peer.AddrInfo{ID: h.ID(), Addrs: h.Addrs()})
+}
+
+// newFloorBetween is the same with the echoes in another process, as pages and
+// nodes are.
+func newFloorBetween(ctx context.Context) (*floor, error) {
+	f := &floor{}
+	p, err := startBare(ctx)
+	if err != nil {
+		return f, err
+	}
+	f.close = append(f.close, p.stop)
+	if err := f.dial(ctx, p.addr.URL+"/echo"); err != nil {
+		return f, err
+	}
+	addr, err := ma.NewMultiaddr(p.addr.Addrs[0])
+	if err != nil {
+		return f, err
+	}
+	return f, f.openStream(ctx, peer.AddrInfo{ID: p.addr.Peer, Addrs: []ma.Multiaddr{addr}})
+}
+
+func (f *floor) dial(ctx context.Context, url string) error {
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{CompressionMode: websocket.CompressionDisabled})
+	if err != nil {
+		return err
 	}
 	ws.SetReadLimit(-1)
 	f.ws = ws
 	f.close = append(f.close, func() { _ = ws.CloseNow() })
-	return f, f.openStream(ctx)
+	return nil
+}
+
+func (f *floor) newHost() (host.Host, error) {
+	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay())
+	if err == nil {
+		f.close = append(f.close, func() { _ = h.Close() })
+	}
+	return h, err
 }
 
 func echoWebSocket(w http.ResponseWriter, r *http.Request) {
@@ -54,26 +94,20 @@ func echoWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (f *floor) openStream(ctx context.Context) error {
-	var hosts [2]host.Host
-	for i := range hosts {
-		h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableRelay())
-		if err != nil {
-			return err
-		}
-		hosts[i] = h
-		f.close = append(f.close, func() { _ = h.Close() })
-	}
-	hosts[1].SetStreamHandler("/echo", func(s network.Stream) { _, _ = io.Copy(s, s); _ = s.Close() })
-	hosts[1].SetStreamHandler("/drain", func(s network.Stream) { drainAndAnswer(s) })
-	if err := hosts[0].Connect(ctx, peer.AddrInfo{ID: hosts[1].ID(), Addrs: hosts[1].Addrs()}); err != nil {
+func (f *floor) openStream(ctx context.Context, to peer.AddrInfo) error {
+	h, err := f.newHost()
+	if err != nil {
 		return err
 	}
-	f.from = hosts[0]
-	s, err := hosts[0].NewStream(ctx, hosts[1].ID(), "/echo")
-	f.stream = s
-	f.close = append(f.close, func() { _ = s.Reset() })
-	return err
+	if err := h.Connect(ctx, to); err != nil {
+		return err
+	}
+	f.from = h
+	if f.stream, err = h.NewStream(ctx, to.ID, "/echo"); err != nil {
+		return err
+	}
+	f.close = append(f.close, func() { _ = f.stream.Reset() })
+	return nil
 }
 
 func drainAndAnswer(s io.ReadWriteCloser) {

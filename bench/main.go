@@ -29,6 +29,17 @@ func main() {
 	report := flag.String("report", "../docs/benchmarks.md", "the page whose sections are rewritten; empty for none")
 	binary := flag.String("parley", "", "the binary to measure; built when empty")
 	flag.Parse()
+	switch flag.Arg(0) { // this process is the benchmark's own helper
+	case "bare":
+		if err := runBare(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	case "spin":
+		runSpin()
+		return
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := bench(ctx, *report, *binary, flag.Args()); err != nil {

@@ -12,7 +12,7 @@ import (
 // its own, one protocol and one topic, and closes them again.
 func measurePages(ctx context.Context, env *environment) ([]table, error) {
 	t := table{title: "What a page costs",
-		note: "Each page has its own peer, a protocol and a topic. The cost a page is the growth over the empty node; the last row is after all pages closed.",
+		note: "Each page has its own peer, a protocol and a topic. The cost a page is the growth over the empty node; the last row is 8 s after all pages closed.",
 		head: []string{"pages", "memory", "a page", "descriptors a page", "goroutines a page", "`peer` answered in, last page", "idle CPU, % of a core"}}
 	n, err := env.start(ctx)
 	if err != nil {
@@ -25,6 +25,7 @@ func measurePages(ctx context.Context, env *environment) ([]table, error) {
 	}
 	t.rows = append(t.rows, pagesRow("0", 0, empty, empty, 0, -1))
 	var pages []*page.Page
+	var full usage
 	for _, want := range []int{1, 10, 100, 1000} {
 		var last time.Duration
 		for len(pages) < want {
@@ -51,6 +52,15 @@ func measurePages(ctx context.Context, env *environment) ([]table, error) {
 			return nil, err
 		}
 		t.rows = append(t.rows, pagesRow(fmt.Sprint(want), want, empty, u, last, idle))
+		if want > 1 {
+			each := float64(u.rss-empty.rss) / 1e6 / float64(want)
+			fds := float64(u.fds-empty.fds) / float64(want)
+			t.notes = append(t.notes, target(fmt.Sprintf("a page of %d: ≤ 0.6 MB, ≤ 6 descriptors", want), each <= 0.6 && fds <= 6, "%.2f MB, %.1f", each, fds))
+		}
+		if want == 100 {
+			t.notes = append(t.notes, target("an idle node of 100 pages: ≤ 2 % of a core", idle <= 2, "%.1f %%", idle))
+		}
+		full = u
 	}
 	for _, p := range pages {
 		p.Close()
@@ -65,6 +75,10 @@ func measurePages(ctx context.Context, env *environment) ([]table, error) {
 		return nil, err
 	}
 	t.rows = append(t.rows, pagesRow("closed", 0, empty, after, 0, -1))
+	kept := float64(after.rss-empty.rss) / float64(full.rss-empty.rss)
+	t.notes = append(t.notes,
+		target("after the pages closed: descriptors and goroutines as before", after.fds <= empty.fds && after.goroutines <= empty.goroutines+2, "%d and %d", after.fds, after.goroutines),
+		target("after the pages closed: ≤ 10 % of their memory stays", kept <= 0.1, "%s, %.0f MB", percent(kept), float64(after.rss-empty.rss)/1e6))
 	return []table{t}, nil
 }
 
@@ -79,12 +93,13 @@ func pagesRow(name string, pages int, empty, now usage, last time.Duration, idle
 		millis(last), fmt.Sprintf("%.1f", idle))
 }
 
-// settled waits until goroutines and descriptors stand still for a second, at
-// most 40 s, so that what is on its way out is not counted.
+// settled waits until goroutines and descriptors stand still for three seconds,
+// at most 40, so that what is on its way out is not counted: a node that has
+// become quiet collects its garbage within two.
 func settled(ctx context.Context, n *node) (usage, error) {
 	var last usage
 	still := 0
-	for deadline := time.Now().Add(40 * time.Second); still < 4 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(40 * time.Second); still < 12 && time.Now().Before(deadline); {
 		u, err := n.usage()
 		if err != nil {
 			return u, err

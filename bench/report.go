@@ -14,6 +14,7 @@ type table struct {
 	note  string
 	head  []string
 	rows  [][]string
+	notes []string // below it: which targets are met
 }
 
 func render(tables []table) string {
@@ -26,6 +27,9 @@ func render(tables []table) string {
 		fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(t.head, " | "), strings.Repeat("---|", len(t.head)))
 		for _, row := range t.rows {
 			fmt.Fprintf(&b, "| %s |\n", strings.Join(row, " | "))
+		}
+		if len(t.notes) > 0 {
+			fmt.Fprintf(&b, "\n- %s\n", strings.Join(t.notes, "\n- "))
 		}
 	}
 	return b.String() + "\n"
@@ -82,3 +86,16 @@ func perSecond(n float64) string {
 }
 
 func megabytes(bytesPerSecond float64) string { return fmt.Sprintf("%.0f MB/s", bytesPerSecond/1e6) }
+
+func percent(share float64) string { return fmt.Sprintf("%.0f %%", 100*share) }
+
+func tenths(d time.Duration) string { return fmt.Sprintf("%.1f µs", float64(d)/1e3) }
+
+// target says whether something that was asked for is reached.
+func target(what string, met bool, format string, value ...any) string {
+	verdict := "met"
+	if !met {
+		verdict = "**not met**"
+	}
+	return "Target " + what + ": " + verdict + ", " + fmt.Sprintf(format, value...) + "."
+}

@@ -17,11 +17,13 @@ func measureTopic(ctx context.Context, env *environment) ([]table, error) {
 		note: "The publisher keeps 64 publications unanswered and never pauses; each must reach all four, in order. Ready is the time from subscribe to its answer.",
 		head: []string{"subscribers", "published", "delivered", "expected", "out of order", "told lost", "ready p50"}}
 	for _, nodes := range []int{1, 2} {
-		row, err := topicRow(ctx, env, nodes)
+		r, err := runTopic(ctx, env, nodes)
 		if err != nil {
 			return nil, err
 		}
-		t.rows = append(t.rows, row)
+		t.rows = append(t.rows, r.row())
+		t.notes = append(t.notes, target("subscribers "+r.name()+", ≥ 3,000 /s, all delivered in order",
+			r.rate >= 3000 && r.got == r.want && r.wrong == 0, "%s", perSecond(r.rate)))
 	}
 	return []table{t}, nil
 }
@@ -53,7 +55,24 @@ func trimHead(data []byte) []byte {
 	return nil
 }
 
-func topicRow(ctx context.Context, env *environment, nodes int) ([]string, error) {
+// topicResult is what one run gave.
+type topicResult struct {
+	nodes            int
+	rate             float64
+	got, want, wrong int64
+	lost             uint64
+	ready            time.Duration
+}
+
+func (r *topicResult) name() string {
+	return map[int]string{1: "on the publisher's node", 2: "on another node"}[r.nodes]
+}
+
+func (r *topicResult) row() []string {
+	return []string{r.name(), perSecond(r.rate), fmt.Sprint(r.got), fmt.Sprint(r.want), fmt.Sprint(r.wrong), fmt.Sprint(r.lost), millis(r.ready)}
+}
+
+func runTopic(ctx context.Context, env *environment, nodes int) (r topicResult, err error) {
 	var running []*node
 	var pages []*page.Page
 	defer func() {
@@ -67,7 +86,7 @@ func topicRow(ctx context.Context, env *environment, nodes int) ([]string, error
 	for range nodes {
 		n, err := env.start(ctx)
 		if err != nil {
-			return nil, err
+			return r, err
 		}
 		running = append(running, n)
 	}
@@ -76,29 +95,29 @@ func topicRow(ctx context.Context, env *environment, nodes int) ([]string, error
 	for i := range listeners {
 		p, err := running[nodes-1].page(ctx)
 		if err != nil {
-			return nil, err
+			return r, err
 		}
 		pages = append(pages, p)
 		listeners[i] = &listener{page: p}
 		began := time.Now()
 		if err := p.Subscribe(ctx, "bench", listeners[i].take); err != nil {
-			return nil, err
+			return r, err
 		}
 		ready = append(ready, time.Since(began))
 	}
 	publisher, err := running[0].page(ctx)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
 	pages = append(pages, publisher)
 	const count = 30_000
 	rate, err := publishAll(ctx, publisher, count)
 	if err != nil {
-		return nil, err
+		return r, err
 	}
-	got, wrong, lost := settle(ctx, listeners, count)
-	name := map[int]string{1: "on the publisher's node", 2: "on another node"}[nodes]
-	return []string{name, perSecond(rate), fmt.Sprint(got), fmt.Sprint(4 * count), fmt.Sprint(wrong), fmt.Sprint(lost), millis(ready.at(0.5))}, nil
+	r = topicResult{nodes: nodes, rate: rate, want: 4 * count, ready: ready.at(0.5)}
+	r.got, r.wrong, r.lost = settle(ctx, listeners, count)
+	return r, nil
 }
 
 func publishAll(ctx context.Context, p *page.Page, count int) (float64, error) {

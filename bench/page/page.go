@@ -9,8 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
-
-	"github.com/coder/websocket"
+	"time"
 )
 
 // Frame kinds of client/PROTOCOL.md.
@@ -39,13 +38,15 @@ type Options struct {
 
 // Page is one session. Its handlers run in the reading goroutine.
 type Page struct {
-	conn *websocket.Conn
+	conn *Socket
 	peer string
 	done chan struct{} // closed when both goroutines have ended
 	stop context.CancelFunc
 
 	mu       sync.Mutex
 	out      [][]byte // frames that wait for the writer, one WebSocket message each
+	other    [][]byte // the memory of out, while it is written
+	writing  bool     // somebody writes what was in out
 	spare    [][]byte // written messages, used again
 	wake     chan struct{}
 	nextID   uint64
@@ -64,17 +65,15 @@ func Dial(ctx context.Context, url string, opts Options) (*Page, error) {
 	if opts.Token != "" {
 		header.Set("Authorization", "Bearer "+opts.Token)
 	}
-	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{
-		HTTPHeader: header, Subprotocols: []string{"parley.v2"}, CompressionMode: websocket.CompressionDisabled})
+	conn, err := DialSocket(ctx, url, header, "parley.v2")
 	if err != nil {
 		return nil, err
 	}
-	conn.SetReadLimit(64 << 20)
 	p := &Page{conn: conn, done: make(chan struct{}), wake: make(chan struct{}, 1),
 		pending:  make(map[uint64]func([]byte, error)),
 		handlers: make(map[string]func(string, []byte)), topics: make(map[string]func(string, []byte))}
-	if err := p.hello(ctx, opts); err != nil {
-		return nil, errors.Join(err, conn.CloseNow())
+	if err := p.hello(opts); err != nil {
+		return nil, errors.Join(err, conn.Close())
 	}
 	run, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
@@ -82,15 +81,15 @@ func Dial(ctx context.Context, url string, opts Options) (*Page, error) {
 	return p, nil
 }
 
-func (p *Page) hello(ctx context.Context, opts Options) error {
+func (p *Page) hello(opts Options) error {
 	frame := appendUint(appendArray(nil, 2), kindHello)
 	frame = appendHead(frame, majorMap, 2)
 	frame = appendUint(appendText(frame, "v"), 2)
 	frame = appendText(appendText(frame, "identity"), opts.Identity)
-	if err := p.conn.Write(ctx, websocket.MessageBinary, frame); err != nil {
+	if err := p.conn.Write(frame); err != nil {
 		return err
 	}
-	_, msg, err := p.conn.Read(ctx)
+	msg, err := p.conn.Read(nil)
 	if err != nil {
 		return err
 	}
@@ -115,7 +114,7 @@ func (p *Page) live(ctx context.Context) {
 	defer close(p.done)
 	var writer sync.WaitGroup
 	writer.Go(func() { p.write(ctx) })
-	err := p.read(ctx)
+	err := p.read()
 	p.stop()
 	writer.Wait()
 	p.fail(err)
@@ -185,9 +184,14 @@ func (p *Page) Publish(topic, text string, done func(error)) {
 // Close ends the session in order and waits for its goroutines.
 func (p *Page) Close() {
 	p.push(appendText(appendText(appendUint(appendArray(nil, 3), kindBye), "closed"), "the page closes"))
-	_ = p.conn.Close(websocket.StatusNormalClosure, "")
-	p.stop()
+	select {
+	case <-p.flushed():
+	case <-p.done:
+	}
+	_ = p.conn.Goodbye()
+	_ = p.conn.conn.SetReadDeadline(time.Now().Add(time.Second)) // for the node's own
 	<-p.done
+	_ = p.conn.Close()
 }
 
 func (p *Page) call(encode func(dst []byte, id uint64) []byte, done func([]byte, error)) {
@@ -201,14 +205,27 @@ func (p *Page) call(encode func(dst []byte, id uint64) []byte, done func([]byte,
 	p.pending[p.nextID] = done
 	before, last := p.room(), p.tail()
 	p.out = append(before, encode(last, p.nextID))
-	p.mu.Unlock()
-	p.signal()
+	p.leave(len(p.pending) == 1)
 }
 
 func (p *Page) push(frame []byte) {
 	p.mu.Lock()
 	before, last := p.room(), p.tail()
 	p.out = append(before, append(last, frame...))
+	p.leave(len(p.pending) == 0)
+}
+
+// leave lets go of mu and has what waits written: at once where it is all there
+// is, and together with what comes next otherwise.
+func (p *Page) leave(alone bool) {
+	if alone && !p.writing {
+		err := p.drain() // an error shows when reading too
+		p.mu.Unlock()
+		if err == nil {
+			return
+		}
+		p.mu.Lock()
+	}
 	p.mu.Unlock()
 	p.signal()
 }
@@ -259,7 +276,6 @@ func (p *Page) room() [][]byte {
 
 // write sends what waits, as few WebSocket messages as it fits in.
 func (p *Page) write(ctx context.Context) {
-	var batches [][]byte
 	for {
 		select {
 		case <-p.wake:
@@ -267,17 +283,54 @@ func (p *Page) write(ctx context.Context) {
 			return
 		}
 		p.mu.Lock()
-		batches, p.out = p.out, batches[:0]
+		err := p.drain()
 		p.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// drain writes what waits, unless somebody else does. It is called with mu and
+// lets go of it meanwhile.
+func (p *Page) drain() error {
+	if p.writing {
+		return nil
+	}
+	p.writing = true
+	defer func() { p.writing = false }()
+	for len(p.out) > 0 {
+		batches := p.out
+		p.out = p.other[:0]
+		p.mu.Unlock()
+		var err error
 		for _, b := range batches {
-			if err := p.conn.Write(ctx, websocket.MessageBinary, b); err != nil {
-				return
+			if err == nil {
+				err = p.conn.Write(b)
 			}
 		}
 		p.mu.Lock()
+		if err != nil {
+			return err
+		}
 		if len(p.spare) < 64 {
 			p.spare = append(p.spare, batches...)
 		}
-		p.mu.Unlock()
+		p.other = batches
 	}
+	return nil
+}
+
+// flushed is closed when nothing waits any more.
+func (p *Page) flushed() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for p.mu.Lock(); len(p.out) > 0 || p.writing; p.mu.Lock() {
+			p.mu.Unlock()
+			time.Sleep(time.Millisecond)
+		}
+		p.mu.Unlock()
+	}()
+	return done
 }

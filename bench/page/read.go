@@ -1,10 +1,6 @@
 package page
 
-import (
-	"context"
-	"fmt"
-	"io"
-)
+import "fmt"
 
 // What may come between two acknowledgements of numbered frames.
 const (
@@ -12,16 +8,13 @@ const (
 	receivedBytes  = 64 << 10
 )
 
-func (p *Page) read(ctx context.Context) error {
+func (p *Page) read() error {
 	var msg []byte
 	var acked uint64
 	unacked := 0 // bytes
 	for {
-		_, r, err := p.conn.Reader(ctx)
-		if err != nil {
-			return err
-		}
-		if msg, err = readAll(r, msg[:0]); err != nil {
+		var err error
+		if msg, err = p.conn.Read(msg[:0]); err != nil {
 			return err
 		}
 		unacked += len(msg)
@@ -109,21 +102,5 @@ func (p *Page) settle(id uint64, result []byte, err error) {
 	p.mu.Unlock()
 	if done != nil {
 		done(result, err)
-	}
-}
-
-func readAll(r io.Reader, into []byte) ([]byte, error) {
-	for {
-		if len(into) == cap(into) {
-			into = append(into, 0)[:len(into)]
-		}
-		n, err := r.Read(into[len(into):cap(into)])
-		into = into[:len(into)+n]
-		if err == io.EOF {
-			return into, nil
-		}
-		if err != nil {
-			return into, err
-		}
 	}
 }
