@@ -12,7 +12,7 @@ import (
 // live memory and 100 MB/s of messages ten times a second, a third of all time.
 // So a busy node may leave more garbage before it collects; and a node that has
 // become quiet collects at once and gives the memory back, for a desk program
-// should be as small as it looks. Measured in docs/decisions/0007.
+// should be as small as it looks. Measured in docs/decisions/0010.
 const (
 	memoryTick = time.Second
 	heapSlack  = 48 << 20 // garbage that a busy node may leave, or as much as is live

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/parley-p2p/parley/gateway/access"
+	"github.com/parley-p2p/parley/gateway/lend"
 	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
 	"github.com/parley-p2p/parley/gateway/spaces"
@@ -136,7 +137,7 @@ func (g *Gateway) openV2(ctx context.Context, v access.Visitor, h v2.HelloFrame)
 	if err != nil {
 		return nil, asError(err)
 	}
-	s := &v2Session{session: newSession(g, 2, v, g.cfg.SessionBuffer-g.replayLimit()), seat: make(chan struct{}, 1)}
+	s := &v2Session{replay: v2.Replay{Free: lend.Put}, session: newSession(g, 2, v, g.cfg.SessionBuffer-g.replayLimit()), seat: make(chan struct{}, 1)}
 	if err := g.add(s.session); err != nil {
 		return nil, err
 	}

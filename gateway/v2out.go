@@ -3,6 +3,7 @@ package gateway
 import (
 	"time"
 
+	"github.com/parley-p2p/parley/gateway/lend"
 	"github.com/parley-p2p/parley/gateway/link"
 	"github.com/parley-p2p/parley/gateway/socket"
 	v2 "github.com/parley-p2p/parley/gateway/v2"
@@ -19,6 +20,10 @@ import (
 type v2Outlet struct {
 	*v2Session
 	l *link.Link
+
+	// owned by the writer
+	batch v2.Batch
+	parts [][]byte
 }
 
 // open is false while the page confirms nothing.
@@ -59,32 +64,51 @@ func (o *v2Outlet) Flush(items []item) error {
 		d.Refuse(notStarted(d.Protocol()))
 		o.giveRoom(d)
 	}
-	buf := make([]byte, 0, o.size(items)+16+len(lost)*maxName)
+	b := &o.batch
+	b.Reset(lend.Get(o.size(items) + 16 + len(lost)*maxName))
 	if must {
-		buf = v2.AppendCount(buf, v2.KindReceived, ack)
+		b.Buf = v2.AppendCount(b.Buf, v2.KindReceived, ack)
 	}
 	if ponging {
-		buf = v2.AppendCount(buf, v2.KindPong, pong)
+		b.Buf = v2.AppendCount(b.Buf, v2.KindPong, pong)
 	}
-	start, ends := len(buf), make([]uint32, 0, len(items)+len(lost))
+	start, ends := b.Len(), make([]uint32, 0, len(items)+len(lost))
 	for topic, n := range lost {
-		buf = v2.AppendLost(buf, topic, n)
-		ends = append(ends, uint32(len(buf)-start))
+		b.Buf = v2.AppendLost(b.Buf, topic, n)
+		ends = append(ends, uint32(b.Len()-start))
 	}
 	for i := range items {
-		buf = o.encode(buf, &items[i], &first)
-		ends = append(ends, uint32(len(buf)-start))
+		o.encode(b, &items[i], &first)
+		ends = append(ends, uint32(b.Len()-start))
 	}
 	o.giveContents(items)
-	if len(buf) == 0 {
-		return nil
+	return o.write(start, ends)
+}
+
+// write writes the batch, of which the replay is the owner from then on if there
+// are numbered frames in it.
+func (o *v2Outlet) write(start int, ends []uint32) error {
+	o.parts = o.batch.Parts(o.parts[:0])
+	defer func() {
+		clear(o.parts)
+		o.batch.Reset(nil)
+	}()
+	if len(ends) == 0 {
+		buf := o.batch.Buf
+		defer lend.Put(buf)
+		if len(buf) == 0 {
+			return nil
+		}
+		return o.l.WriteParts(socket.Binary, o.parts)
 	}
-	if len(ends) > 0 {
-		o.mu.Lock()
-		o.replay.Add(buf[start:], ends)
-		o.mu.Unlock()
-	}
-	return o.l.Write(socket.Binary, buf)
+	o.mu.Lock()
+	o.replay.Add(&o.batch, start, ends)
+	o.mu.Unlock()
+	err := o.l.WriteParts(socket.Binary, o.parts)
+	o.mu.Lock()
+	o.replay.Written()
+	o.mu.Unlock()
+	return err
 }
 
 // giveContents makes room for more contents of channels: these are in the frame.
@@ -124,12 +148,12 @@ func (o *v2Outlet) size(items []item) int {
 		switch it.kind {
 		case itemMessage:
 			d := it.ref.(network.Delivery)
-			n += 80 + len(d.Protocol()) + len(d.Content().Data)
+			n += 80 + len(d.Protocol()) + copied(d.Content())
 		case itemPublication:
 			p := it.ref.(*network.Publication)
-			n += 80 + len(p.Topic) + len(p.Content.Data)
+			n += 80 + len(p.Topic) + copied(p.Content)
 		case itemReply:
-			n += 32 + len(it.ref.(network.Content).Data)
+			n += 32 + copied(it.ref.(network.Content))
 		case itemPresence:
 			n += 80 + len(it.text) + len(it.ref.(network.Member).State)
 		case itemIncoming:
@@ -145,22 +169,37 @@ func (o *v2Outlet) size(items []item) int {
 	return n
 }
 
-func (o *v2Outlet) encode(dst []byte, it *item, delivery *uint64) []byte {
+// copied is how much of a content gets into the buffer.
+func copied(c network.Content) int {
+	if v2.Apart(len(c.Data)) {
+		return 16
+	}
+	return len(c.Data)
+}
+
+func (o *v2Outlet) encode(b *v2.Batch, it *item, delivery *uint64) {
+	switch it.kind {
+	case itemMessage:
+		d := it.ref.(network.Delivery)
+		b.Message(*delivery, o.pairText(d), d.Content(), d.WantsReply())
+		*delivery++
+	case itemReply:
+		b.ResultContent(uint64(it.id), it.ref.(network.Content))
+	case itemPublication:
+		p := it.ref.(*network.Publication)
+		b.Publication(p.Topic, p.From.String(), p.Content)
+	default:
+		b.Buf = o.encodeSmall(b.Buf, it)
+	}
+}
+
+// encodeSmall appends the frame of an item without content of others.
+func (o *v2Outlet) encodeSmall(dst []byte, it *item) []byte {
 	switch it.kind {
 	case itemLevel:
 		return v2.AppendResultLevel(dst, uint64(it.id), network.Level(it.n))
-	case itemMessage:
-		d := it.ref.(network.Delivery)
-		dst = v2.AppendMessage(dst, *delivery, o.pairText(d), d.Content(), d.WantsReply())
-		*delivery++
-		return dst
-	case itemReply:
-		return v2.AppendResultContent(dst, uint64(it.id), it.ref.(network.Content))
 	case itemError:
 		return v2.AppendError(dst, uint64(it.id), it.ref.(*identity.Error))
-	case itemPublication:
-		p := it.ref.(*network.Publication)
-		return v2.AppendPublication(dst, p.Topic, p.From.String(), p.Content)
 	case itemPresence:
 		m := it.ref.(network.Member)
 		return v2.AppendPresence(dst, it.text, m.Peer.String(), it.flag, m.State)

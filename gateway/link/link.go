@@ -80,6 +80,12 @@ func (l *Link) SetLimit(n int) { l.sock.SetLimit(n) }
 // is no writer.
 func (l *Link) Write(kind socket.Kind, msgs ...[]byte) error { return l.sock.Write(kind, msgs...) }
 
+// WriteParts writes one message that stands in several parts. Only the writer
+// may call it. The parts are not looked at after it has returned.
+func (l *Link) WriteParts(kind socket.Kind, parts [][]byte) error {
+	return l.sock.WriteParts(kind, parts)
+}
+
 // Context ends when the link does.
 func (l *Link) Context() context.Context { return l.ctx }
 

@@ -9,17 +9,19 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/parley-p2p/parley/gateway/lend"
 )
 
-// hijackKeeper keeps the connection under a WebSocket, so that several frames
-// can leave in one system call and a close can be bounded in time.
+// hijackKeeper keeps the connection under a WebSocket, so that frames can leave
+// in as few system calls as possible and a close can be bounded in time.
 type hijackKeeper struct {
 	http.ResponseWriter
 	heard func()
 	conn  *corked
 }
 
-// writeBuffer is small because corked gathers what is written anyway.
+// writeBuffer holds any control frame, and the library writes nothing else.
 const writeBuffer = 512
 
 // Hijack is called once, by the library.
@@ -32,27 +34,25 @@ func (h *hijackKeeper) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.conn, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(h.conn, writeBuffer)), nil
 }
 
-// corked is a connection that gathers writes between cork and uncork. Pongs and
-// close frames, which the reading goroutine writes, go the same way and so
-// never land inside another frame's system call.
+// corked is a connection to which two write: the session's writer whole data
+// frames, in as few system calls as it can, and the library, in the reading
+// goroutine, pongs and close frames. One never lands inside the other.
 type corked struct {
 	net.Conn
 	heard func() // something came
 
 	end atomic.Int64 // when writing ends, in Unix nanoseconds; 0 while it goes on
 
-	mu     sync.Mutex
-	buf    *[]byte // gathered; nil when not corked
-	broken error   // why the last write failed; no frame may follow half a frame
+	mu      sync.Mutex  // guards writing, and all below
+	broken  error       // why the last write failed; no frame may follow half a frame
+	closing bool        // a close frame has been written: nothing may follow it
+	late    time.Time   // the deadline that was set for writing
+	piece   net.Buffers // what is written now
 }
 
-// gatherLimit is what is gathered before it is written after all.
-const gatherLimit = 64 << 10
-
-var gatherPool = sync.Pool{New: func() any {
-	b := make([]byte, 0, 4<<10)
-	return &b
-}}
+// pieceLimit is how much is written at a time: a message of 64 KiB with what is
+// around it.
+const pieceLimit = 80 << 10
 
 // Read tells that something came: the bytes of a large message count too, in
 // whose middle no pong can come. A connection that ends is never io.EOF: the
@@ -69,70 +69,89 @@ func (c *corked) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *corked) cork() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.buf == nil {
-		c.buf = gatherPool.Get().(*[]byte)
-	}
-}
-
-func (c *corked) uncork() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.buf == nil {
-		return c.broken
-	}
-	err := c.flush()
-	if cap(*c.buf) <= 2*gatherLimit {
-		gatherPool.Put(c.buf)
-	}
-	c.buf = nil
-	return err
-}
-
-// Write gathers small pieces and passes large ones on.
+// Write writes what the library wants to: the answer to the upgrade, and control
+// frames, each whole.
 func (c *corked) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.buf == nil {
-		return c.out(p)
+	if len(p) > 0 && p[0] == finClose {
+		c.closing = true
 	}
-	if len(*c.buf)+len(p) <= gatherLimit {
-		*c.buf = append(*c.buf, p...)
-		return len(p), c.broken
-	}
-	if err := c.flush(); err != nil {
+	if err := c.out([][]byte{p}); err != nil {
 		return 0, err
 	}
-	return c.out(p)
+	return len(p), nil
 }
 
-func (c *corked) flush() error {
-	if len(*c.buf) == 0 {
-		return c.broken
+// writeFrames writes whole frames that stand in parts, and changes the list.
+func (c *corked) writeFrames(parts [][]byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return net.ErrClosed
 	}
-	_, err := c.out(*c.buf)
-	*c.buf = (*c.buf)[:0]
-	return err
+	return c.out(parts)
 }
 
 // out writes in pieces, each of which has writeWait to get away: a slow page is
 // not a stuck one.
-func (c *corked) out(p []byte) (int, error) {
-	total := 0
-	for len(p) > 0 && c.broken == nil {
-		piece := p[:min(len(p), gatherLimit)]
-		_ = c.Conn.SetWriteDeadline(time.Now().Add(writeWait))
-		if end := c.end.Load(); end != 0 { // set meanwhile, or before: it holds
-			_ = c.Conn.SetWriteDeadline(time.Unix(0, end))
-		}
-		n, err := c.Conn.Write(piece)
-		total += n
-		p = p[n:]
-		c.broken = err
+func (c *corked) out(parts [][]byte) error {
+	for len(parts) > 0 && c.broken == nil {
+		parts = c.cut(parts)
+		c.allow()
+		c.broken = c.writePiece()
 	}
-	return total, c.broken
+	return c.broken
+}
+
+// cut takes the next piece from parts and returns the rest.
+func (c *corked) cut(parts [][]byte) [][]byte {
+	c.piece = c.piece[:0]
+	for room := pieceLimit; len(parts) > 0 && room > 0; {
+		p := parts[0]
+		if len(p) > room {
+			c.piece = append(c.piece, p[:room])
+			parts[0] = p[room:]
+			return parts
+		}
+		c.piece = append(c.piece, p)
+		parts, room = parts[1:], room-len(p)
+	}
+	return parts
+}
+
+// writePiece writes the piece in one call, over TLS in one record after another.
+func (c *corked) writePiece() (err error) {
+	piece := c.piece
+	defer clear(piece)
+	if len(piece) == 1 {
+		_, err = c.Conn.Write(piece[0])
+		return err
+	}
+	if _, plain := c.Conn.(*net.TCPConn); plain {
+		rest := piece // it is consumed
+		_, err = rest.WriteTo(c.Conn)
+		return err
+	}
+	whole := lend.Get(pieceLimit)
+	for _, p := range piece {
+		whole = append(whole, p...)
+	}
+	_, err = c.Conn.Write(whole)
+	lend.Put(whole)
+	return err
+}
+
+// allow moves the deadline for writing. To set one costs nearly as much as a
+// small write, so it is set for a second more and not moved within it.
+func (c *corked) allow() {
+	if now := time.Now(); c.late.Sub(now) < writeWait {
+		c.late = now.Add(writeWait + time.Second)
+		_ = c.Conn.SetWriteDeadline(c.late)
+	}
+	if end := c.end.Load(); end != 0 { // set meanwhile, or before: it holds
+		_ = c.Conn.SetWriteDeadline(time.Unix(0, end))
+	}
 }
 
 // deadlines end reading and writing at these times, for good unless they are

@@ -1,9 +1,11 @@
 // Package socket is the seam to the WebSocket library: what sessions need of a
-// socket, in four methods, and nothing else of it.
+// socket, in few methods, and nothing else of it. The library shakes hands, reads,
+// and speaks in control frames; messages are written past it, for it would copy
+// them and take several system calls for a large one.
 //
 //	s, err := socket.Accept(w, r, socket.Options{Subprotocols: …, Limit: …})
 //	kind, msg, err := s.Read(buf)      one goroutine
-//	err = s.Write(kind, msgs...)       another
+//	err = s.Write(kind, msgs...)       another; WriteParts is the same for one message
 //	s.Ping(ctx)                        any
 //	s.Close(code, reason)              any
 //
@@ -19,14 +21,16 @@ package socket
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/parley-p2p/parley/gateway/lend"
 )
 
 // Kind is text or binary.
@@ -78,6 +82,12 @@ type Options struct {
 type Socket struct {
 	ws   *websocket.Conn
 	conn *corked
+
+	usual int // bytes of a message lately; owned by the reader
+
+	// owned by the writer
+	head  [maxHead]byte
+	parts [][]byte
 }
 
 // Accept upgrades a request. It answers the request itself when it fails: 426
@@ -105,7 +115,8 @@ func (s *Socket) SetLimit(n int) { s.ws.SetReadLimit(int64(n)) }
 
 // Read waits for a message and appends it to buf, which it may replace by a
 // larger one: memory grows with what has come, never with what a length claims.
-// It also answers pings and close frames, so somebody must always read.
+// Once a message has begun, as much is made ready as the last ones took. It also
+// answers pings and close frames, so somebody must always read.
 func (s *Socket) Read(buf []byte) (Kind, []byte, error) {
 	// A context that can end would cost an allocation a call, and its end would
 	// tear the socket down without a close frame. Interrupt ends a Read instead.
@@ -113,6 +124,10 @@ func (s *Socket) Read(buf []byte) (Kind, []byte, error) {
 	if err != nil {
 		return 0, buf, err
 	}
+	if need := len(buf) + s.usual; cap(buf) < need && s.usual > firstBuffer {
+		buf = moveTo(lend.Get(need), buf)
+	}
+	start := len(buf)
 	for {
 		if len(buf) == cap(buf) {
 			buf = grow(buf)
@@ -120,6 +135,7 @@ func (s *Socket) Read(buf []byte) (Kind, []byte, error) {
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		if errors.Is(err, io.EOF) {
+			s.usual = min(max(len(buf)-start+1, s.usual*3/4), mostUsual)
 			return kind, buf, nil
 		}
 		if err != nil {
@@ -128,51 +144,92 @@ func (s *Socket) Read(buf []byte) (Kind, []byte, error) {
 	}
 }
 
-// Large messages are read into buffers that sessions lend each other: one of
-// their own would cost each idle session its size, a new one a message a fifth
-// of its time.
+// Large messages are read into buffers that sessions lend each other.
 const (
 	firstBuffer = 512
-	lentBuffer  = 256 << 10
+	keptBuffer  = 4 << 10   // what a session may keep while it waits
+	mostUsual   = 256 << 10 // of a message that has only begun
 )
 
-var lent = sync.Pool{New: func() any { return new([lentBuffer]byte) }}
-
-// grow gives room for more: twice as much, or a lent buffer where a lot has come.
+// grow gives room for more: eight times as much, where it is lent, and no more
+// than is sure to be needed where it is large.
 func grow(buf []byte) []byte {
-	if n := cap(buf); n >= lentBuffer/8 && n < lentBuffer {
-		return append(lent.Get().(*[lentBuffer]byte)[:0], buf...)
+	n := cap(buf)
+	switch {
+	case n < keptBuffer:
+		return moveTo(make([]byte, 0, max(firstBuffer, 2*n)), buf)
+	case n < mostUsual:
+		return moveTo(lend.Get(min(8*n, mostUsual)), buf)
 	}
-	bigger := make([]byte, len(buf), max(firstBuffer, 2*cap(buf)))
-	copy(bigger, buf)
-	return bigger
+	return moveTo(make([]byte, 0, 2*n), buf)
+}
+
+// moveTo moves what is in buf to a larger buffer.
+func moveTo(larger, buf []byte) []byte {
+	larger = append(larger, buf...)
+	lend.Put(buf)
+	return larger
 }
 
 // Reuse is called with a buffer that Read gave and nothing refers to any more.
 // It gives one for the next Read, which keeps no large memory while it waits.
 func Reuse(buf []byte) []byte {
-	switch n := cap(buf); {
-	case n == lentBuffer:
-		lent.Put((*[lentBuffer]byte)(buf[:lentBuffer]))
-		return nil
-	case n > lentBuffer/8:
-		return nil
+	if cap(buf) <= keptBuffer {
+		return buf[:0]
 	}
-	return buf[:0]
+	lend.Put(buf)
+	return nil
 }
 
 // Write writes messages, all in as few system calls as possible. One goroutine
 // may write at a time. It fails when the other side takes nothing for 30 s; the
 // socket is then only good for Abort.
 func (s *Socket) Write(kind Kind, msgs ...[]byte) error {
-	s.conn.cork()
-	for _, m := range msgs {
-		if err := s.ws.Write(context.Background(), kind, m); err != nil {
-			_ = s.conn.uncork() // the first fault counts
-			return err
-		}
+	if len(msgs) == 1 {
+		return s.WriteParts(kind, msgs)
 	}
-	return s.conn.uncork()
+	size := 0
+	for _, m := range msgs {
+		size += len(m) + maxHead
+	}
+	buf := lend.Get(size)
+	for _, m := range msgs {
+		buf = append(appendHead(buf, kind, len(m)), m...)
+	}
+	err := s.conn.writeFrames([][]byte{buf})
+	lend.Put(buf)
+	return err
+}
+
+// WriteParts writes one message that stands in several parts, under the rules of
+// Write.
+func (s *Socket) WriteParts(kind Kind, parts [][]byte) error {
+	size := 0
+	for _, p := range parts {
+		size += len(p)
+	}
+	s.parts = append(append(s.parts[:0], appendHead(s.head[:0], kind, size)), parts...)
+	defer clear(s.parts)
+	return s.conn.writeFrames(s.parts)
+}
+
+// Frames that are written (RFC 6455 §5.2): whole and unmasked.
+const (
+	maxHead  = 10
+	fin      = 0x80
+	finClose = fin | 8
+)
+
+// appendHead appends the head of a message's only frame.
+func appendHead(dst []byte, kind Kind, size int) []byte {
+	dst = append(dst, fin|byte(kind))
+	switch {
+	case size < 126:
+		return append(dst, byte(size))
+	case size < 1<<16:
+		return binary.BigEndian.AppendUint16(append(dst, 126), uint16(size))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, 127), uint64(size))
 }
 
 // Ping sends a ping and waits for its pong.

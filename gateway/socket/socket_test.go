@@ -144,3 +144,61 @@ func TestClose_DoesNotWaitForAPageThatIsGone(t *testing.T) {
 	}
 	_, _ = io.Copy(io.Discard, under)
 }
+
+// TestWriteParts_IsOneMessage writes messages that stand in parts of every kind
+// of size, above what is written at a time too.
+func TestWriteParts_IsOneMessage(t *testing.T) {
+	tests := [][]int{{}, {0}, {1}, {20, 0, 105}, {126}, {10, 64 << 10, 2}, {80 << 10}, {79 << 10, 300 << 10, 1, 500 << 10, 7}}
+	part := func(i, n int) []byte { return bytes.Repeat([]byte{byte('a' + i)}, n) }
+	server := serve(t, func(s *socket.Socket) {
+		for _, sizes := range tests {
+			var parts [][]byte
+			for i, n := range sizes {
+				parts = append(parts, part(i, n))
+			}
+			if err := s.WriteParts(socket.Binary, parts); err != nil {
+				t.Errorf("write %v: %v", sizes, err)
+			}
+			for i, n := range sizes {
+				if !bytes.Equal(parts[i], part(i, n)) {
+					t.Errorf("%v: part %d has changed", sizes, i)
+				}
+			}
+		}
+		_, _, _ = s.Read(nil)
+	})
+	ws, _ := dial(t, server)
+	ws.SetReadLimit(1 << 20)
+	for _, sizes := range tests {
+		var want []byte
+		for i, n := range sizes {
+			want = append(want, part(i, n)...)
+		}
+		kind, msg, err := ws.Read(t.Context())
+		if err != nil || kind != websocket.MessageBinary || !bytes.Equal(msg, want) {
+			t.Fatalf("%v: %d bytes, want %d: %v", sizes, len(msg), len(want), err)
+		}
+	}
+}
+
+// TestWrite_NothingFollowsACloseFrame: the reader answers a close frame while the
+// writer goes on.
+func TestWrite_NothingFollowsACloseFrame(t *testing.T) {
+	read, ended := make(chan struct{}), make(chan error, 1)
+	server := serve(t, func(s *socket.Socket) {
+		_, _, _ = s.Read(nil) // gets the close frame and answers it
+		close(read)
+		ended <- s.Write(socket.Binary, []byte("late"))
+	})
+	_, under := dial(t, server)
+	if _, err := under.Write([]byte{0x88, 0x82, 0, 0, 0, 0, 1000 >> 8, 1000 & 255}); err != nil {
+		t.Fatal(err)
+	}
+	<-read
+	if err := <-ended; err == nil {
+		t.Error("a frame was written behind the close frame")
+	}
+	if rest, _ := io.ReadAll(under); bytes.Contains(rest, []byte("late")) {
+		t.Errorf("the page got % x", rest)
+	}
+}

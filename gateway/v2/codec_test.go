@@ -172,7 +172,7 @@ func TestFrames_RoundTrip(t *testing.T) {
 			s.Reply != reply || !bytes.Equal(s.Pair, pair) || !same(s.Content, c) {
 			t.Fatalf("send: %+v, %v", s, err)
 		}
-		m, err := next(t, v2.AppendMessage(nil, id, pair, c, reply)).Message()
+		m, err := next(t, appendMessage(nil, id, pair, c, reply)).Message()
 		if err != nil || m.Delivery != id || string(m.Peer) != peer || string(m.Protocol) != protocol || m.Reply != reply || !same(m.Content, c) {
 			t.Fatalf("message: %+v, %v", m, err)
 		}
@@ -289,6 +289,6 @@ func BenchmarkMessageEncode(b *testing.B) {
 	buf := make([]byte, 0, 512)
 	b.ReportAllocs()
 	for b.Loop() {
-		buf = v2.AppendMessage(buf[:0], 12345, pair, c, false)
+		buf = appendMessage(buf[:0], 12345, pair, c, false)
 	}
 }

@@ -220,13 +220,7 @@ func simple(info byte, bits uint64) error {
 // AppendContent appends a content as data: bytes as a byte string, JSON in tag
 // 262, CBOR as it is. CBOR must have passed CheckData.
 func AppendContent(dst []byte, c network.Content) []byte {
-	switch c.Type {
-	case network.Bytes:
-		return AppendBytes(dst, c.Data)
-	case network.CBOR:
-		return append(dst, c.Data...)
-	}
-	return AppendBytes(appendHead(dst, majorTag, TagJSON), c.Data)
+	return append(appendContentHead(dst, c), c.Data...)
 }
 
 func malformed(text string) *identity.Error {

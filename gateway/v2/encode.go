@@ -58,21 +58,9 @@ func AppendResultLevel(dst []byte, id uint64, level network.Level) []byte {
 	return AppendUint(AppendUint(open(dst, 3, KindResult), id), uint64(level))
 }
 
-// AppendResultContent appends a result that is data.
-func AppendResultContent(dst []byte, id uint64, c network.Content) []byte {
-	return AppendContent(AppendUint(open(dst, 3, KindResult), id), c)
-}
-
 // AppendPair appends peer and protocol, as messages and sends have them.
 func AppendPair(dst []byte, peer, protocol string) []byte {
 	return AppendText(AppendText(dst, peer), protocol)
-}
-
-// AppendMessage appends a message frame; pair is what AppendPair made.
-func AppendMessage(dst []byte, delivery uint64, pair []byte, c network.Content, reply bool) []byte {
-	dst = AppendUint(open(dst, 6, KindMessage), delivery)
-	dst = AppendContent(append(dst, pair...), c)
-	return AppendUint(dst, flags(reply))
 }
 
 func flags(reply bool) uint64 {
@@ -80,12 +68,6 @@ func flags(reply bool) uint64 {
 		return FlagReply
 	}
 	return 0
-}
-
-// AppendPublication appends a publication frame.
-func AppendPublication(dst []byte, topic, peer string, c network.Content) []byte {
-	dst = open(dst, 4, KindPublication)
-	return AppendContent(AppendText(AppendText(dst, topic), peer), c)
 }
 
 // AppendPresence appends a presence frame; an empty state is null.
