@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/parley-p2p/parley/discover"
 	"github.com/parley-p2p/parley/gateway"
@@ -24,6 +25,8 @@ import (
 type backend struct {
 	node  *Node
 	rooms *rendezvous
+
+	stopping atomic.Bool // nothing more is taken on its way
 
 	mu     sync.Mutex
 	peers  map[identity.PeerID]*pagePeer
@@ -83,7 +86,7 @@ func (b *backend) take(req gateway.JoinRequest) (pp *pagePeer, mine bool, err er
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
-		return nil, false, identity.Errorf(identity.CodeClosed, "the node stops")
+		return nil, false, errStops
 	}
 	id := req.Key.PeerID()
 	if id == b.node.host.Local() {
@@ -193,8 +196,14 @@ func (b *backend) count() int {
 	return len(b.peers)
 }
 
-// close refuses new peers from now on. Those there end with their sessions.
+// errStops is what a page gets that wants something of a node that stops.
+var errStops = &identity.Error{Code: identity.CodeClosed, Text: "the node stops"}
+
+// close refuses new peers from now on, and new messages of those there: what was
+// accepted before has the time that is left for itself. They end with their
+// sessions.
 func (b *backend) close() {
+	b.stopping.Store(true)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true

@@ -46,7 +46,12 @@ func (h *holder) Start(p network.Protocol) error { return h.member.Start(p) }
 func (h *holder) Stop(p network.Protocol) error { return h.member.Stop(p) }
 
 // Send implements gateway.Peer.
-func (h *holder) Send(out network.Outgoing) (cancel func(), err error) { return h.member.Send(out) }
+func (h *holder) Send(out network.Outgoing) (cancel func(), err error) {
+	if h.backend.stopping.Load() {
+		return nil, errStops
+	}
+	return h.member.Send(out)
+}
 
 // Subscribe implements gateway.Peer.
 func (h *holder) Subscribe(ctx context.Context, topic string, state []byte) ([]network.Member, error) {
@@ -91,6 +96,9 @@ func (h *holder) exitAll() {
 
 // Publish implements gateway.Peer.
 func (h *holder) Publish(ctx context.Context, topic string, c network.Content) error {
+	if h.backend.stopping.Load() {
+		return errStops
+	}
 	return h.topics.Publish(ctx, topic, c)
 }
 

@@ -3,6 +3,7 @@ package parley_test
 import (
 	"context"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -132,4 +133,20 @@ func TestPageThatMovesIsFound(t *testing.T) {
 	}
 	c.page(t, key)
 	greet(t, asker, key.PeerID())
+}
+
+// A node that dials a page of another node itself, through that node, tells the
+// path as it is: no relay of others is in between.
+func TestPathToAPageOfAnotherNode(t *testing.T) {
+	dc := discover.Config{RuntimeDir: t.TempDir() + "/run"}
+	hc := host.Config{PageListen: []string{}}
+	a, b := meet(t, hc, dc), meet(t, hc, dc)
+	pb := b.page(t, meetKey(t))
+	greet(t, a.page(t, meetKey(t)), pb.Local()) // by then its node is known
+	if err := a.Connect(t.Context(), pb.Local()); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.Path(pb.Local()); got.Path != network.PathDirect || !strings.Contains(got.Address, "p2p-circuit") {
+		t.Errorf("%+v, want direct through the page's node", got)
+	}
 }

@@ -3,9 +3,12 @@ package parley
 import (
 	"context"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
+	"github.com/parley-p2p/parley/discover"
+	"github.com/parley-p2p/parley/host"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
 )
@@ -150,4 +153,96 @@ func TestNodeClosesItsPeers(t *testing.T) {
 	if err := p.Handle("x", nil); identity.CodeOf(err) != identity.CodeClosed {
 		t.Errorf("Handle after the node's end: %v", err)
 	}
+}
+
+// A node that stops takes nothing more, and delivers what it took before.
+func TestNothingIsTakenWhileTheNodeStops(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	n := runNode(t, loopbackConfig(t))
+	a, b := newPeer(t, n), newPeer(t, n)
+	open := make(chan struct{})
+	var got []string
+	if err := b.Handle("in", func(_ context.Context, m Message) (*Content, error) {
+		<-open
+		got = append(got, string(m.Content.Data))
+		return nil, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	before := make(chan error, 2)
+	for range 2 {
+		go func() {
+			_, err := a.Send(t.Context(), b.ID(), "in", Text("before"), Handled)
+			before <- err
+		}()
+	}
+	for n.peers.Stats().Sent < 2 {
+		if err := t.Context().Err(); err != nil {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+	n.backend.close()
+	if _, err := a.Send(t.Context(), b.ID(), "in", Text("late"), Queued); identity.CodeOf(err) != identity.CodeClosed {
+		t.Errorf("Send: %v", err)
+	}
+	if err := a.Publish(t.Context(), "room", Text("late")); identity.CodeOf(err) != identity.CodeClosed {
+		t.Errorf("Publish: %v", err)
+	}
+	close(open)
+	if err := n.peers.Drain(t.Context()); err != nil {
+		t.Error(err)
+	}
+	for range 2 {
+		if err := <-before; err != nil {
+			t.Errorf("what was accepted: %v", err)
+		}
+	}
+	if len(got) != 2 || got[0] != `"before"` {
+		t.Errorf("handled: %v", got)
+	}
+}
+
+// Two nodes that know nothing of each other, and share a topic alone, meet by a
+// local DHT whose servers are in no topic.
+func TestTopicMeetsInTheDHT(t *testing.T) {
+	servers := dhtServers(t, 3)
+	node := func() *Node {
+		t.Setenv("XDG_RUNTIME_DIR", t.TempDir()) // each its own: they don't meet on the machine
+		cfg := loopbackConfig(t)
+		cfg.P2P.DHT, cfg.P2P.Bootstrap = true, servers
+		return runNode(t, cfg)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	meetInTopic(ctx, t, newPeer(t, node()), newPeer(t, node()))
+}
+
+// dhtServers run the DHT and nothing else; each knows the first.
+func dhtServers(t *testing.T, n int) (addrs []string) {
+	for range n {
+		key, err := identity.NewKey()
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := host.New(key, host.Config{Listen: []string{"/ip4/127.0.0.1/tcp/0"}, NoNAT: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := discover.New(h, discover.Config{DHT: true, DHTServer: true, Bootstrap: addrs[:min(1, len(addrs))]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		go func() { ended <- d.Run(ctx) }()
+		t.Cleanup(func() {
+			stop()
+			if err := errors.Join(<-ended, h.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+		addrs = append(addrs, h.Addrs()[0].String())
+	}
+	return addrs
 }

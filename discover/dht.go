@@ -25,6 +25,8 @@ const (
 	maxProviders   = 8                // looked at for one key
 	lonelyFirst    = 5 * time.Second
 	lonelyLast     = 10 * time.Minute
+	othersFirst    = 100 * time.Millisecond // between looks whether there is anybody in the DHT
+	othersLast     = 5 * time.Second
 )
 
 // dhtNode is the running DHT.
@@ -71,10 +73,35 @@ func (d *Discovery) runDHT(ctx context.Context) {
 	}
 	d.amino.Store(&dhtNode{IpfsDHT: table, slots: make(chan struct{}, dhtWork)})
 	_ = table.Bootstrap(ctx) // begins in the background
+	d.awaitOthers(ctx, table)
 	<-ctx.Done()
 	d.amino.Store(nil)
 	if err := table.Close(); err != nil {
 		d.log.Debug("DHT closed", "err", err)
+	}
+}
+
+// awaitOthers returns when the DHT has somebody to ask, and lets those go on who
+// wait for that: a topic that was entered at once would otherwise look, find
+// nobody to ask, and pause.
+func (d *Discovery) awaitOthers(ctx context.Context, table *dht.IpfsDHT) {
+	pause := othersFirst
+	for table.RoutingTable().Size() == 0 {
+		if !wait(ctx, pause) {
+			return
+		}
+		pause = min(2*pause, othersLast)
+	}
+	d.metOnce.Do(func() { close(d.met) })
+}
+
+// others waits until the DHT has somebody to ask, and is false when ctx ended.
+func (d *Discovery) others(ctx context.Context) bool {
+	select {
+	case <-d.met:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -150,6 +177,9 @@ func (d *Discovery) announcePage(id identity.PeerID) (leave func()) {
 
 // provide keeps the node's provider records of keys until ctx ends.
 func (d *Discovery) provide(ctx context.Context, keys ...cid.Cid) {
+	if !d.others(ctx) {
+		return
+	}
 	for {
 		next := provideEvery
 		if !d.provideOnce(ctx, keys) {
@@ -210,6 +240,9 @@ func (d *Discovery) Topic(name string, lonely func() bool) (leave func()) {
 }
 
 func (d *Discovery) lookForMembers(ctx context.Context, keys []cid.Cid, lonely func() bool) {
+	if !d.others(ctx) {
+		return
+	}
 	pause := lonelyFirst
 	for {
 		if lonely() {

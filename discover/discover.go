@@ -42,6 +42,8 @@ type Discovery struct {
 	machine *ReadyList // nodes of this machine
 	stars   *ReadyList // nodes on stars
 	amino   atomic.Pointer[dhtNode]
+	met     chan struct{} // closed once the DHT has somebody to ask
+	metOnce sync.Once
 
 	mu     sync.Mutex
 	inst   Instance
@@ -74,6 +76,7 @@ func New(node Node, cfg Config) (*Discovery, error) {
 		inst:    cfg.Instance,
 		wanted:  make(map[identity.PeerID]time.Time),
 		seen:    make(map[identity.PeerID]time.Time),
+		met:     make(chan struct{}),
 	}, nil
 }
 

@@ -202,6 +202,24 @@ func TestDHTTopicRendezvous(t *testing.T) {
 	waitConnected(t, b, a)
 }
 
+// Nodes that enter a topic before their DHT knows anybody find each other as
+// soon as it does, and not after the pauses of a search that found nobody.
+func TestDHTTopicEnteredAtOnce(t *testing.T) {
+	hub := newParty(t, Config{DHT: true, DHTServer: true})
+	a := newParty(t, Config{DHT: true, Bootstrap: hub.addrs()})
+	b := newParty(t, Config{DHT: true, Bootstrap: hub.addrs()})
+	lonely := func() bool { return !a.Connected(b.Local()) }
+	for _, p := range []*party{a, b} {
+		for !p.d.spawn(func(context.Context) {}) { // until it runs
+			if !wait(deadline(t), time.Millisecond) {
+				t.Fatal("it doesn't run")
+			}
+		}
+		defer p.d.Topic("room", lonely)()
+	}
+	waitConnected(t, b, a)
+}
+
 // Namespaces keep pages of the same key apart.
 func TestNamespace(t *testing.T) {
 	page := newKey(t).PeerID()

@@ -27,3 +27,9 @@ func (d *Discovery) NodeOf(ctx context.Context, page identity.PeerID) (node iden
 	rec, ok := d.pages.where(page, time.Now())
 	return rec.node, ok
 }
+
+// HomeOf is NodeOf without asking anybody: by a remembered record alone.
+func (d *Discovery) HomeOf(page identity.PeerID) (node identity.PeerID, ok bool) {
+	rec, ok := d.pages.where(page, time.Now())
+	return rec.node, ok
+}

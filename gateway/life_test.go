@@ -172,17 +172,18 @@ func TestG_R9_OneOfTwoEqualKeysGetsIn(t *testing.T) {
 // TestG_R10_ReloadKeepsItsKey closes and asks for the same key without waiting
 // for anything, as a browser does that reloads.
 func TestG_R10_ReloadKeepsItsKey(t *testing.T) {
-	s := gatewaytest.Start(t)
-	p := gatewaytest.Join1(t, s)
-	for range 50 {
-		next := gatewaytest.Open1(t, s)
-		go func(ws *websocket.Conn) { _ = ws.Close(websocket.StatusGoingAway, "") }(p.WS)
-		if f := next.Response(next.Request("peer", fmt.Sprintf(`{"peerkey":%q}`, p.Key))); f.Error != nil {
-			t.Fatalf("after a reload: %v", *f.Error)
+	inBubble(t, gateway.Config{}, func(t *testing.T, s *gatewaytest.Server) {
+		p := gatewaytest.Join1(t, s)
+		for range 50 {
+			next := gatewaytest.Open1(t, s)
+			go func(ws *websocket.Conn) { _ = ws.Close(websocket.StatusGoingAway, "") }(p.WS)
+			if f := next.Response(next.Request("peer", fmt.Sprintf(`{"peerkey":%q}`, p.Key))); f.Error != nil {
+				t.Fatalf("after a reload: %v", *f.Error)
+			}
+			next.ID, next.Key = p.ID, p.Key
+			p = next
 		}
-		next.ID, next.Key = p.ID, p.Key
-		p = next
-	}
+	})
 }
 
 func TestSharePeers_LetsTabsOfV1ShareTheirPeer(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/parley-p2p/parley/gateway"
 	"github.com/parley-p2p/parley/gateway/gatewaytest"
 )
 
@@ -343,18 +344,21 @@ func TestAbuse14_DeflateIsNotSpoken(t *testing.T) {
 }
 
 func TestAbuse15_PingFlood(t *testing.T) {
-	s := gatewaytest.Start(t)
-	other := dialRaw(t, s)
-	r := dialRaw(t, s)
-	r.send(bytes.Repeat(frame(fin|opPing, "p"), 1000))
-	if o := r.outcome(); o.code != 1008 || len(o.pongs) > 100 {
-		t.Errorf("closed with %d %q after %d pongs, want 1008 after some 50", o.code, o.reason, len(o.pongs))
-	}
-	other.send(frame(fin|opPing, "p"))
-	other.send(frame(fin|opText, unknown))
-	if o := other.until(2); o.code != 1000 || len(o.pongs) != 1 || len(o.texts) != 1 {
-		t.Errorf("another page: %+v", o)
-	}
+	inBubble(t, gateway.Config{}, func(t *testing.T, s *gatewaytest.Server) {
+		other := dialRaw(t, s)
+		r := dialRaw(t, s)
+		go func() { _, _ = r.conn.Write(bytes.Repeat(frame(fin|opPing, "p"), 1000)) }() // until it is closed
+		if o := r.outcome(); o.code != 1008 || len(o.pongs) != 50 {
+			t.Errorf("closed with %d %q after %d pongs, want 1008 after 50", o.code, o.reason, len(o.pongs))
+		}
+		go func() {
+			_, _ = other.conn.Write(frame(fin|opPing, "p"))
+			_, _ = other.conn.Write(frame(fin|opText, unknown))
+		}()
+		if o := other.until(2); o.code != 1000 || len(o.pongs) != 1 || len(o.texts) != 1 {
+			t.Errorf("another page: %+v", o)
+		}
+	})
 }
 
 func TestAbuse16_CloseStorm(t *testing.T) {

@@ -296,7 +296,7 @@ func TestResume_NothingIsLostDoubledOrReordered(t *testing.T) {
 		b := &stubborn{s: s, topic: topic, budgets: some.Draw(t, "b")}
 		n, inFlight := rapid.IntRange(1, 300).Draw(t, "messages"), rapid.IntRange(1, 64).Draw(t, "inFlight")
 
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // only a fault takes so long, or a machine with no time
 		defer cancel()
 		for _, p := range []*stubborn{a, b} {
 			if err := p.connect(ctx); err != nil {

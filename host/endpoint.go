@@ -32,6 +32,7 @@ type endpoint struct {
 	swarm *swarm.Swarm
 	watch *watch
 	tried *attempts
+	trips roundTrips // with a lock of its own
 
 	ctx    context.Context // ends when the endpoint closes
 	cancel context.CancelFunc

@@ -21,7 +21,7 @@ type PathInfo struct {
 	Peer    identity.PeerID
 	Path    network.Path
 	Address string        // the remote multiaddr in use; empty for none
-	RTT     float64       // milliseconds, a running mean; 0 when not known
+	RTT     float64       // milliseconds, by the last ping; 0 when not known
 	Tried   []PathAttempt // what failed last, newest last; at most maxTried
 }
 
@@ -55,7 +55,9 @@ func (e *endpoint) Path(id identity.PeerID) PathInfo {
 	if info.Path == network.PathNone && e.node.page(id) != nil {
 		info.Path = network.PathLocal
 	}
-	info.RTT = float64(e.host.Peerstore().LatencyEWMA(id).Microseconds()) / 1000
+	if info.Address != "" {
+		info.RTT = float64(e.roundTrip(id).Microseconds()) / 1000
+	}
 	return info
 }
 
@@ -84,11 +86,45 @@ func (n *Node) pathOf(c libnet.Conn) network.Path {
 		}
 		return network.PathRelay
 	}
-	path := pathOfAddr(c.RemoteMultiaddr())
-	if path == network.PathDirect && n.wasPunched(c) {
+	switch path := pathOfAddr(c.RemoteMultiaddr()); {
+	case path == network.PathDirect && n.wasPunched(c):
 		return network.PathPunch
+	case path == network.PathRelay && !stat.Limited:
+		return n.pathThrough(c)
+	default:
+		return path
 	}
-	return path
+}
+
+// pathThrough classifies a circuit that the node's own host made: one to a page
+// through the page's node is what the connection to that node is. A relay that
+// carries others knows no such page.
+func (n *Node) pathThrough(c libnet.Conn) network.Path {
+	relay, err := relayOf(c.RemoteMultiaddr())
+	homes, ok := n.finder().(interface {
+		HomeOf(page identity.PeerID) (node identity.PeerID, ok bool)
+	})
+	if err != nil || !ok {
+		return network.PathRelay
+	}
+	best := network.PathRelay
+	if home, known := homes.HomeOf(c.RemotePeer()); known && home == relay.ID {
+		for _, to := range n.host.Network().ConnsToPeer(relay.ID) {
+			if p := pathOfAddr(to.RemoteMultiaddr()); p == network.PathDirect && n.wasPunched(to) {
+				best = better(best, network.PathPunch)
+			} else {
+				best = better(best, p)
+			}
+		}
+	}
+	return best
+}
+
+func better(a, b network.Path) network.Path {
+	if pathRank(b) < pathRank(a) {
+		return b
+	}
+	return a
 }
 
 func pathOfAddr(a ma.Multiaddr) network.Path {

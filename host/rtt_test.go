@@ -1,0 +1,37 @@
+package host
+
+import (
+	"testing"
+)
+
+// A round trip is measured by a ping when somebody asks, once in a while, and
+// not at all for who isn't connected.
+func TestRoundTripIsMeasured(t *testing.T) {
+	a, b := newNode(t, Config{}), newNode(t, Config{})
+	tell(a.net, b.Local(), b.Addrs())
+	if got := a.Path(b.Local()); got.RTT != 0 {
+		t.Errorf("before a connection: %+v", got)
+	}
+	if len(a.net.trips.peers) != 0 {
+		t.Error("who isn't connected was asked")
+	}
+	if err := a.Connect(t.Context(), b.Local()); err != nil {
+		t.Fatal(err)
+	}
+	_ = a.Path(b.Local())
+	a.net.serving.Wait()
+	first := a.net.trips.peers[b.Local()]
+	if got := a.Path(b.Local()); first.took <= 0 || got.RTT != float64(first.took.Microseconds())/1000 {
+		t.Errorf("measured %s, told %f ms", first.took, got.RTT)
+	}
+	a.net.serving.Wait()
+	if again := a.net.trips.peers[b.Local()]; again != first || a.net.trips.pinging != 0 {
+		t.Errorf("asked again at once: %+v, then %+v; %d under way", first, again, a.net.trips.pinging)
+	}
+	for range 2 * maxTimed {
+		a.net.trips.note(newKey(t).PeerID(), first)
+	}
+	if n := len(a.net.trips.peers); n != maxTimed {
+		t.Errorf("%d are remembered", n)
+	}
+}
