@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/star/address"
 	"github.com/parley-p2p/parley/star/proxy"
 )
 
@@ -68,8 +69,9 @@ type Elsewhere struct {
 	Epoch  uint64
 }
 
-// Local is what a Registry tells the server about. The calls come one at a time
-// and don't block.
+// Local is what a Registry tells the server about. The calls don't block and may
+// come from several goroutines; those about one place come in the order of its
+// epochs, or are decided by them.
 type Local interface {
 	// URL is how other servers reach this one: scheme, host and port; the host is
 	// empty where it listens on all interfaces.
@@ -127,6 +129,9 @@ func (e clusterEnd) Dialled(t Target, req proxy.Request, credit int64, w proxy.W
 	srv := e.srv
 	if srv.draining.Load() {
 		return sayShutdown
+	}
+	if from, err := address.Canonical(req.From); err != nil || from != req.From {
+		return address.ErrInvalid.Text
 	}
 	m := srv.roster.called(t, req.From, req.To)
 	if m == nil {

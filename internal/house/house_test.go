@@ -79,6 +79,8 @@ var reserved = []struct {
 	{"github.com/lxzan/gws", []string{"star"}, "gws is the other side in tests of star/socketio/ws"},
 	{"github.com/libp2p/go-libp2p/x/simlibp2p", []string{"internal/peertest"}, "an experimental package stays behind peertest"},
 	{"github.com/marcopolo/simnet", []string{"internal/peertest"}, "simulated networks stay behind peertest"},
+	{"github.com/nats-io/nats.go", []string{"star/cluster"}, "a star alone needs no NATS"},
+	{"github.com/nats-io/nats-server", []string{"star/cluster"}, "it runs in tests of star/cluster"},
 	{"github.com/stretchr/testify", none, "tests compare with ==, slices and maps"},
 	{"log", none, "log with log/slog"},
 	{"io/ioutil", none, "deprecated; use io and os"},
@@ -87,7 +89,7 @@ var reserved = []struct {
 
 // testOnly says what must not get into the program, besides our own packages
 // for tests.
-var testOnly = []string{"testing", "go.uber.org/goleak", "pgregory.net/rapid"}
+var testOnly = []string{"testing", "go.uber.org/goleak", "pgregory.net/rapid", "github.com/nats-io/nats-server"}
 
 // forTests reports whether a package of ours is for tests: its name says so, as
 // with net/http/httptest.

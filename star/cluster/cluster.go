@@ -1,0 +1,270 @@
+package cluster
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/parley-p2p/parley/flow"
+	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/star"
+)
+
+// prefixSize is how much of a server's name begins the ids of its sessions.
+const prefixSize = 4
+
+// Cluster is one server's part in a cluster.
+type Cluster struct {
+	// Static after construction.
+	opts   Options
+	log    *slog.Logger
+	name   string // of this start of the server
+	secret string
+	nc     *nats.Conn
+	leasesKV,
+	membersKV jetstream.KeyValue
+	proxy     *httputil.ReverseProxy
+	transport *http.Transport
+	out       *flow.Queue[outgoing] // to other servers
+	jobs      *flow.Queue[job]      // for the registry
+	again     chan struct{}         // the registry is to be read anew
+
+	local star.Local // static after Run began
+	bytes atomic.Int64
+	dials atomic.Uint64 // numbers of dials that began here
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	leases *leases
+	table  *members
+	loaded bool // the table is whole
+	cutOff time.Time
+
+	// Guarded by linkMu.
+	linkMu sync.Mutex
+	links  map[linkKey]*link
+}
+
+var _ star.Registry = (*Cluster)(nil)
+
+// New connects to NATS and makes the buckets where they are missing, until ctx
+// ends. The connection is closed by Run, or by Close where Run is not called.
+func New(ctx context.Context, o Options) (*Cluster, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	var random [44]byte
+	_, _ = rand.Read(random[:]) // never fails
+	text := base64.RawURLEncoding.EncodeToString(random[:])
+	c := &Cluster{opts: o, log: o.Log, name: text[:nameSize], secret: text[nameSize:], out: flow.NewQueue[outgoing](1 << 30),
+		jobs: flow.NewQueue[job](1 << 30), again: make(chan struct{}, 1), links: map[linkKey]*link{}}
+	c.leases, c.table = newLeases(c.name, o.Times.Life), newMembers(c.name)
+	if err := c.forwarder(); err != nil {
+		return nil, err
+	}
+	if c.nc, err = nats.Connect(o.URL, o.nats(c.name)...); err != nil {
+		return nil, identity.Errorf(identity.CodeUnreachable, "star: cluster: NATS at %s: %w", o.hosts(), err)
+	}
+	if err := c.buckets(ctx); err != nil {
+		c.nc.Close()
+		return nil, identity.Errorf(identity.CodeUnreachable, "star: cluster: buckets in NATS: %w", err)
+	}
+	return c, nil
+}
+
+// buckets opens the two buckets, or makes them. NATS may be just starting: it is
+// asked until ctx ends.
+func (c *Cluster) buckets(ctx context.Context) error {
+	js, err := jetstream.New(c.nc)
+	if err != nil {
+		return err
+	}
+	replicas := c.opts.Replicas
+	if replicas == 0 {
+		if replicas = 1; c.nc.ConnectedClusterName() != "" {
+			replicas = 3
+		}
+	}
+	for _, b := range []struct {
+		kv  *jetstream.KeyValue
+		cfg jetstream.KeyValueConfig
+	}{
+		{&c.leasesKV, jetstream.KeyValueConfig{Bucket: c.opts.bucket("STAR_SERVERS"), Description: "parley stars that are alive",
+			TTL: c.opts.Times.Life, Storage: jetstream.MemoryStorage, Replicas: replicas}},
+		{&c.membersKV, jetstream.KeyValueConfig{Bucket: c.opts.bucket("STAR_MEMBERS"), Description: "who is at which parley star",
+			LimitMarkerTTL: markerLife, Storage: jetstream.FileStorage, Replicas: replicas}},
+	} {
+		for {
+			if *b.kv, err = bucket(ctx, js, b.cfg); err == nil {
+				break
+			}
+			if !pause(ctx, 250*time.Millisecond) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// markerLife is how long the registry remembers that a member left; longer than
+// any reading of it is behind.
+const markerLife = time.Minute
+
+func bucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	kv, err := js.KeyValue(ctx, cfg.Bucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = js.CreateKeyValue(ctx, cfg)
+	}
+	return kv, err
+}
+
+// pause waits; false when ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Close ends the connection to NATS. It is for a Cluster that is not run.
+func (c *Cluster) Close() { c.nc.Close() }
+
+// Prefix begins the ids of this server's sessions.
+func (c *Cluster) Prefix() string { return c.name[:prefixSize] }
+
+// Name is the server's in the cluster, of this start.
+func (c *Cluster) Name() string { return c.name }
+
+// Bytes is how many bytes of streams went to and came from other servers.
+func (c *Cluster) Bytes() int64 { return c.bytes.Load() }
+
+// Ready says whether this server's lease is valid, and all members are known.
+func (c *Cluster) Ready() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.loaded && c.leases.valid(time.Now())
+}
+
+// lastWords bounds the end of a server: giving back what it had.
+const lastWords = 5 * time.Second
+
+// Run keeps the server in the cluster until ctx ends, then gives back its members,
+// and its lease last.
+func (c *Cluster) Run(ctx context.Context, local star.Local) error {
+	defer c.nc.Close()
+	c.local = local
+	sub, err := c.nc.SubscribeSync(c.opts.subject(c.name))
+	if err != nil {
+		return identity.Errorf(identity.CodeUnreachable, "star: cluster: %w", err)
+	}
+	_ = sub.SetPendingLimits(1<<20, 1<<29) // beyond it something is lost, and noticed
+	work, stop := context.WithCancel(context.Background())
+	defer stop()
+	hard, giveUp := context.WithCancel(context.Background())
+	defer giveUp()
+	group, failed := errgroup.WithContext(work)
+	group.Go(func() error { return c.renew(failed) })
+	group.Go(func() error { return c.watch(failed) })
+	group.Go(func() error { return c.read(failed, sub) })
+	ending, _ := errgroup.WithContext(hard)
+	ending.Go(func() error { return c.write(hard) })
+	ending.Go(func() error { return c.janitor(hard) })
+	select {
+	case <-ctx.Done():
+	case <-failed.Done():
+	}
+	limit := time.AfterFunc(lastWords, giveUp)
+	defer limit.Stop()
+	c.jobs.Close(errEnded)
+	c.out.Close(errEnded)
+	_ = ending.Wait() // ends with its queues
+	stop()
+	err = group.Wait()
+	last, cancel := context.WithTimeout(context.Background(), lastWords)
+	defer cancel()
+	if err := c.leasesKV.Delete(last, c.name); err != nil {
+		c.log.Warn("the lease could not be given back", "error", err)
+	}
+	c.transport.CloseIdleConnections()
+	return err
+}
+
+var errEnded = &identity.Error{Code: identity.CodeClosed, Text: "the cluster has ended"}
+
+// renew writes the lease, again and again.
+func (c *Cluster) renew(ctx context.Context) error {
+	value := encodeLease(leaseEntry{URL: c.internalURL(), Secret: c.secret})
+	for {
+		at := time.Now()
+		once, cancel := context.WithTimeout(ctx, c.opts.Times.Renew)
+		_, err := c.leasesKV.Put(once, c.name, value)
+		cancel()
+		wait := time.Until(at.Add(c.opts.Times.Renew))
+		if err == nil {
+			c.mu.Lock()
+			lapsed := c.leases.own(at)
+			c.mu.Unlock()
+			if lapsed {
+				c.log.Warn("the lease had run out; members are written again")
+				c.readAgain()
+			}
+		} else {
+			c.log.Debug("lease not renewed", "error", err)
+			wait = c.opts.Times.Renew / 4
+		}
+		if !pause(ctx, wait) {
+			return nil
+		}
+	}
+}
+
+// readAgain makes watch read the whole registry.
+func (c *Cluster) readAgain() {
+	select {
+	case c.again <- struct{}{}:
+	default:
+	}
+}
+
+// internalURL is how other servers reach this one; "" where they can't.
+func (c *Cluster) internalURL() string {
+	if c.opts.Internal != "" {
+		return c.opts.Internal
+	}
+	u, err := url.Parse(c.local.URL())
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	host, port, err := net.SplitHostPort(u.Host)
+	if err != nil {
+		return ""
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		seen, err := c.nc.GetClientIP()
+		if err != nil {
+			return ""
+		}
+		host = seen.String()
+	}
+	return u.Scheme + "://" + net.JoinHostPort(host, port)
+}

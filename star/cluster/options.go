@@ -1,0 +1,144 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/parley-p2p/parley/identity"
+)
+
+// Options configures a Cluster. URL is needed.
+type Options struct {
+	URL  string // of NATS; several with commas
+	Name string // servers of one name belong together; "default"
+
+	// Internal is how the other servers reach this one, as http://host:port or
+	// https://…; by default the star's own port at the address that NATS sees.
+	Internal string
+
+	Credentials string // file with a NATS user's JWT and seed
+	CA          string // file with roots for NATS and for other servers, beside the system's
+	Cert, Key   string // files with a client's certificate for NATS
+
+	// Replicas of the two buckets where this server makes them; by default 3 where
+	// NATS is a cluster, else 1.
+	Replicas int
+
+	Times  Times
+	Dialer nats.CustomDialer // instead of TCP, for tests
+	Log    *slog.Logger      // nil: none
+}
+
+// Times are the rhythm of a cluster. Zero values are the defaults; all servers of
+// a cluster must have the same.
+type Times struct {
+	Life  time.Duration // of a lease; 6 s
+	Renew time.Duration // between two writes of it; a third of Life
+	Claim time.Duration // for a join to be registered; 5 s
+	Check time.Duration // between two checks of all dials; 2 s
+}
+
+func (t Times) withDefaults() Times {
+	if t.Life <= 0 {
+		t.Life = 6 * time.Second
+	}
+	if t.Renew <= 0 {
+		t.Renew = t.Life / 3
+	}
+	if t.Claim <= 0 {
+		t.Claim = 5 * time.Second
+	}
+	if t.Check <= 0 {
+		t.Check = 2 * time.Second
+	}
+	return t
+}
+
+// DefaultName is the name of a cluster that was given none.
+const DefaultName = "default"
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Name == "" {
+		o.Name = DefaultName
+	}
+	o.Times = o.Times.withDefaults()
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	var faults []error
+	if o.URL == "" {
+		faults = append(faults, errors.New("cluster: no URL of NATS"))
+	}
+	if !nameForm.MatchString(o.Name) {
+		faults = append(faults, fmt.Errorf("cluster-name is %q: 1 to 32 letters, digits, - and _", o.Name))
+	}
+	if u, err := url.Parse(o.Internal); o.Internal != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		faults = append(faults, fmt.Errorf("cluster-url is %q: http://host:port or https://host:port", o.Internal))
+	}
+	if (o.Cert == "") != (o.Key == "") {
+		faults = append(faults, errors.New("cluster-cert and cluster-key belong together"))
+	}
+	if o.Replicas < 0 || o.Replicas > 5 {
+		faults = append(faults, fmt.Errorf("%d replicas: 1 to 5", o.Replicas))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return o, &identity.Error{Code: identity.CodeMalformed, Text: "star: " + err.Error(), Err: err}
+	}
+	return o, nil
+}
+
+// bucket is the name of a bucket; only clusters with a name of their own have it
+// in there.
+func (o *Options) bucket(base string) string {
+	if o.Name == DefaultName {
+		return base
+	}
+	return base + "_" + o.Name
+}
+
+// subject is where a server of this cluster hears.
+func (o *Options) subject(server string) string { return "parley.star." + o.Name + "." + server }
+
+// nats are the connection's options.
+func (o *Options) nats(name string) []nats.Option {
+	opts := []nats.Option{nats.Name("parley star " + name), nats.CustomInboxPrefix(o.subject("inbox." + name)),
+		nats.Timeout(5 * time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
+		nats.ReconnectJitter(200*time.Millisecond, 400*time.Millisecond), nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(o.Times.Life),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { o.Log.Warn("NATS is out of reach", "error", err) }),
+		nats.ReconnectHandler(func(c *nats.Conn) { o.Log.Info("NATS is back", "server", c.ConnectedServerName()) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { o.Log.Warn("NATS", "error", err) })}
+	if o.Credentials != "" {
+		opts = append(opts, nats.UserCredentials(o.Credentials))
+	}
+	if o.CA != "" {
+		opts = append(opts, nats.RootCAs(o.CA))
+	}
+	if o.Cert != "" {
+		opts = append(opts, nats.ClientCert(o.Cert, o.Key))
+	}
+	if o.Dialer != nil {
+		opts = append(opts, nats.SetCustomDialer(o.Dialer))
+	}
+	return opts
+}
+
+// hosts names the servers of NATS without what else is in their URLs.
+func (o *Options) hosts() string {
+	var list []string
+	for one := range strings.SplitSeq(o.URL, ",") {
+		if u, err := url.Parse(strings.TrimSpace(one)); err == nil {
+			list = append(list, u.Host)
+		}
+	}
+	return strings.Join(list, ", ")
+}
