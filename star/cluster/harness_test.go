@@ -141,8 +141,8 @@ func eventually(t testing.TB, what string, is func() bool) {
 	}
 }
 
-// peer is a client of a star.
-type peer struct {
+// testPeer is a client of a star.
+type testPeer struct {
 	t      testing.TB
 	sock   *socketio.Socket
 	client *socketio.Client
@@ -155,15 +155,15 @@ type peer struct {
 	data   map[string][]byte
 	more   chan struct{}
 	ended  chan error
-	onData func(p *peer, stream string, data []byte) // instead of keeping it
+	onData func(p *testPeer, stream string, data []byte) // instead of keeping it
 }
 
 var extended = url.Values{"parley": {"1"}}
 
 // connect makes a client.
-func connect(t testing.TB, at *url.URL, o socketio.DialOptions) *peer {
+func connect(t testing.TB, at *url.URL, o socketio.DialOptions) *testPeer {
 	t.Helper()
-	p := &peer{t: t, more: make(chan struct{}, 1), ended: make(chan error, 1), data: map[string][]byte{}}
+	p := &testPeer{t: t, more: make(chan struct{}, 1), ended: make(chan error, 1), data: map[string][]byte{}}
 	tr := &http.Transport{}
 	o.Handler, o.HTTP = p, &http.Client{Transport: tr}
 	var err error
@@ -180,7 +180,7 @@ func connect(t testing.TB, at *url.URL, o socketio.DialOptions) *peer {
 }
 
 // join connects to a node and joins an address of an open star.
-func (n *node) join(addr string) *peer {
+func (n *node) join(addr string) *testPeer {
 	n.t.Helper()
 	p := connect(n.t, n.url, socketio.DialOptions{})
 	p.join(addr)
@@ -188,7 +188,7 @@ func (n *node) join(addr string) *peer {
 }
 
 // joinExtended is join with the extensions.
-func (n *node) joinExtended(addr string) *peer {
+func (n *node) joinExtended(addr string) *testPeer {
 	n.t.Helper()
 	p := connect(n.t, n.url, socketio.DialOptions{Query: extended})
 	p.ext = true
@@ -196,7 +196,7 @@ func (n *node) joinExtended(addr string) *peer {
 	return p
 }
 
-func (p *peer) join(addr string) {
+func (p *testPeer) join(addr string) {
 	p.t.Helper()
 	if got := p.call("ss-join", addr, ""); !strings.HasPrefix(got, "[null,null,[") {
 		p.t.Fatalf("join %s: %s", addr, got)
@@ -204,7 +204,7 @@ func (p *peer) join(addr string) {
 }
 
 // Event keeps what comes, and answers dials.
-func (p *peer) Event(_ *socketio.Socket, e *socketio.Event) error {
+func (p *testPeer) Event(_ *socketio.Socket, e *socketio.Event) error {
 	text, _ := json.Marshal(e.Name)
 	for i := range e.Args {
 		data, ok := e.Bytes(i)
@@ -238,10 +238,10 @@ func (p *peer) Event(_ *socketio.Socket, e *socketio.Event) error {
 	return nil
 }
 
-func (p *peer) Binary(*socketio.Socket, []byte, []byte, **ws.Buf) bool { return false }
-func (p *peer) Disconnected(_ *socketio.Socket, reason error)          { p.ended <- reason }
+func (p *testPeer) Binary(*socketio.Socket, []byte, []byte, **ws.Buf) bool { return false }
+func (p *testPeer) Disconnected(_ *socketio.Socket, reason error)          { p.ended <- reason }
 
-func (p *peer) credit(stream string, n int) {
+func (p *testPeer) credit(stream string, n int) {
 	if n > 0 && p.ext {
 		p.emit(proxy.Credit+stream, fmt.Sprint("=", n))
 	}
@@ -259,13 +259,13 @@ func build(b *wire.Builder, args []string) []byte {
 }
 
 // emit sends an event of strings; a string that begins with "=" is raw JSON.
-func (p *peer) emit(name string, args ...string) {
+func (p *testPeer) emit(name string, args ...string) {
 	var b wire.Builder
 	_ = p.sock.Send(flow.Bulk, socketio.Msg{Text: build(b.Event(nil, wire.NoAck, name), args)})
 }
 
 // start sends an event that wants an answer, which comes as JSON.
-func (p *peer) start(name string, args ...string) <-chan string {
+func (p *testPeer) start(name string, args ...string) <-chan string {
 	ch := make(chan string, 1)
 	id := p.sock.Expect(func(a socketio.Answer) {
 		if a.Err != nil {
@@ -283,21 +283,21 @@ func (p *peer) start(name string, args ...string) <-chan string {
 	return ch
 }
 
-func (p *peer) call(name string, args ...string) string { return <-p.start(name, args...) }
+func (p *testPeer) call(name string, args ...string) string { return <-p.start(name, args...) }
 
-func (p *peer) ack(id int64, args ...string) {
+func (p *testPeer) ack(id int64, args ...string) {
 	var b wire.Builder
 	_ = p.sock.Send(flow.Bulk, socketio.Msg{Text: build(b.Ack(nil, id), args)})
 }
 
 // chunk sends data on a stream.
-func (p *peer) chunk(stream string, data []byte) {
+func (p *testPeer) chunk(stream string, data []byte) {
 	var b wire.Builder
 	_ = p.sock.Send(flow.Bulk, socketio.Msg{Text: b.Binary(nil, 1, proxy.Queue+stream).Placeholder(0).Done(), Bin: append([]byte{4}, data...)})
 }
 
 // wait gives the first event that begins so.
-func (p *peer) wait(prefix string) string {
+func (p *testPeer) wait(prefix string) string {
 	p.t.Helper()
 	limit := time.NewTimer(60 * time.Second)
 	defer limit.Stop()
@@ -313,7 +313,7 @@ func (p *peer) wait(prefix string) string {
 	}
 }
 
-func (p *peer) has(prefix string) (string, bool) {
+func (p *testPeer) has(prefix string) (string, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, e := range p.events {
@@ -325,7 +325,7 @@ func (p *peer) has(prefix string) (string, bool) {
 }
 
 // received gives the bytes of a stream once there are so many.
-func (p *peer) received(stream string, n int) []byte {
+func (p *testPeer) received(stream string, n int) []byte {
 	p.t.Helper()
 	limit := time.NewTimer(60 * time.Second)
 	defer limit.Stop()
@@ -345,7 +345,7 @@ func (p *peer) received(stream string, n int) []byte {
 }
 
 // dial dials and accepts the stream back.
-func (p *peer) dial(from, to, id string) {
+func (p *testPeer) dial(from, to, id string) {
 	p.t.Helper()
 	if got := p.call("ss-dial", from, to, id); got != "[]" {
 		p.t.Fatalf("dial %s from %s: %s", to, from, got)

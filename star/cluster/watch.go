@@ -69,10 +69,10 @@ func (c *Cluster) watchOnce(ctx context.Context) error {
 	}
 }
 
-// stopWatching ends a watcher, which may be waiting to be read.
+// stopWatching ends a watcher, which may be waiting to be read until it is closed.
 func stopWatching(w jetstream.KeyWatcher) {
 	_ = w.Stop()
-	for range w.Updates() { //nolint:revive // until it is closed
+	for range w.Updates() {
 	}
 }
 
