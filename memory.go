@@ -9,7 +9,8 @@ import (
 )
 
 // The heap of a node is small, and Go collects a small heap often: at 10 MB of
-// live memory and 100 MB/s of messages ten times a second, a third of all time.
+// live memory and 100 MB/s of messages ten times a second, a fifth of all time
+// and more.
 // So a busy node may leave more garbage before it collects; and a node that has
 // become quiet collects at once and gives the memory back, for a desk program
 // should be as small as it looks. Measured in docs/decisions/0010.

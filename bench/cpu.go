@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unsafe"
 )
 
 // cpuOf is the processor time of a process's threads, to the nanosecond. Threads
@@ -42,9 +41,8 @@ func (w *bareWay) cpu() (total time.Duration) {
 	return total
 }
 
-// keepAwake keeps all cores from sleeping with a process of the idle class,
-// which runs only where nobody else wants to.
-func keepAwake(ctx context.Context) (stop func(), err error) {
+// loadCores keeps all cores busy with a process of the lowest priority (nice 19).
+func loadCores(ctx context.Context) (stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -66,12 +64,10 @@ func keepAwake(ctx context.Context) (stop func(), err error) {
 
 // runSpin is that process; it ends when its standard input does.
 func runSpin() {
-	const idleClass = 5 // SCHED_IDLE
 	for range runtime.NumCPU() {
 		go func() {
-			runtime.LockOSThread()
-			var param struct{ priority int32 }
-			if _, _, errno := syscall.RawSyscall(syscall.SYS_SCHED_SETSCHEDULER, 0, idleClass, uintptr(unsafe.Pointer(&param))); errno != 0 {
+			runtime.LockOSThread() // a thread has a priority of its own
+			if err := syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19); err != nil {
 				os.Exit(1)
 			}
 			for {

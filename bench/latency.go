@@ -9,24 +9,25 @@ import (
 // latencies are samples of the same moments.
 type latencies struct{ inside, between, same, two sample }
 
-// measureLatency takes round trips twice: with cores that are kept from
-// sleeping, and as they are. To wake a core of a virtual machine costs about
-// 50 µs, as much as all the rest, and only ways between processes pay it.
+// measureLatency takes round trips twice: on the machine as it is, which the
+// targets are for, and with its cores kept busy by a process of the lowest
+// priority. Which of the two it is changes the ways between processes by a factor
+// of two and B, which is inside one, not at all.
 func measureLatency(ctx context.Context, env *environment) ([]table, error) {
 	var tables []table
-	for _, awake := range []bool{true, false} {
-		l, err := takeLatencies(ctx, env, awake)
+	for _, busy := range []bool{false, true} {
+		l, err := takeLatencies(ctx, env, busy)
 		if err != nil {
 			return nil, err
 		}
-		tables = append(tables, l.table(awake))
+		tables = append(tables, l.table(busy))
 	}
 	return tables, nil
 }
 
-func takeLatencies(ctx context.Context, env *environment, awake bool) (l latencies, err error) {
-	if awake {
-		stop, err := keepAwake(ctx)
+func takeLatencies(ctx context.Context, env *environment, busy bool) (l latencies, err error) {
+	if busy {
+		stop, err := loadCores(ctx)
 		if err != nil {
 			return l, err
 		}
@@ -83,15 +84,15 @@ func (f *floor) inTurn(ctx context.Context, count int, into *sample) error {
 	return nil
 }
 
-func (l *latencies) table(awake bool) table {
-	t := table{title: "Latency of `send` to `handled`, one after another, 100 B, cores kept awake",
-		note: "B = one WebSocket echo + one echo on an open libp2p stream + one WebSocket echo, measured in turns with the rest.",
+func (l *latencies) table(busy bool) table {
+	t := table{title: "Latency of `send` to `handled`, one after another, 100 B",
+		note: "B = one WebSocket echo + one echo on an open libp2p stream + one WebSocket echo, measured in turns with the rest, all in one process. A page, its node, the other node and the other page are three processes here, so B is also measured with its echoes in another process.",
 		head: []string{"path", "p50", "p99", "p50 / B", "p99 / B"}}
-	if !awake {
-		t.title = "The same, cores that sleep"
-		t.note = "A core with nothing to do sleeps, and to wake it takes a virtual machine about 50 µs. Inside one process Go keeps a core awake, so that B pays nothing of it; between processes B pays as parley does."
+	if busy {
+		t.title = "The same while a process of the lowest priority keeps both cores busy"
+		t.note = "On the virtual machine of these figures that makes everything between processes faster, B's own echoes included. Why has not been established: spinning in the scheduler's idle class instead, which keeps the cores from sleeping too, changed little (two nodes 215 to 270 µs). The targets are for the table above."
 	}
-	b := l.inside.at(0.5)
+	b, between := l.inside.at(0.5), l.between.at(0.5)
 	for _, row := range []struct {
 		name string
 		s    sample
@@ -100,14 +101,12 @@ func (l *latencies) table(awake bool) table {
 		s := row.s
 		t.rows = append(t.rows, []string{row.name, micros(s.at(0.5)), micros(s.at(0.99)), times(s.at(0.5), b), times(s.at(0.99), b)})
 	}
-	p50, p99 := ratio(l.two.at(0.5), b), ratio(l.two.at(0.99), b)
-	if !awake {
-		b = l.between.at(0.5)
-		p50, p99 = ratio(l.two.at(0.5), b), ratio(l.two.at(0.99), b)
-		t.notes = append(t.notes, fmt.Sprintf("Two nodes beside B between processes: p50 %.1f ×, p99 %.1f ×.", p50, p99))
-		return t
+	p50, p99 := l.two.at(0.5), l.two.at(0.99)
+	if !busy {
+		t.notes = append(t.notes, target("two nodes, p50 ≤ 4 × B", ratio(p50, b) <= 4, "%.1f ×", ratio(p50, b)),
+			target("two nodes, p99 ≤ 25 × B", ratio(p99, b) <= 25, "%.1f ×", ratio(p99, b)))
 	}
-	t.notes = append(t.notes, target("two nodes, p50 ≤ 4 × B", p50 <= 4, "%.1f ×", p50), target("two nodes, p99 ≤ 25 × B", p99 <= 25, "%.1f ×", p99))
+	t.notes = append(t.notes, fmt.Sprintf("Two nodes beside B between processes: p50 %.1f ×, p99 %.1f ×.", ratio(p50, between), ratio(p99, between)))
 	return t
 }
 
