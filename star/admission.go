@@ -58,12 +58,12 @@ func (a *admission) admit(ip netip.Prefix, now time.Time) (limit string, retry t
 	defer a.mu.Unlock()
 	switch {
 	case a.all >= a.limits.Sessions:
-		return "sessions", 5 * time.Second
+		return limitSessions, 5 * time.Second
 	case a.perIP[ip] >= a.limits.SessionsPerIP:
-		return "sessions_per_ip", 5 * time.Second
+		return limitSessionsPerIP, 5 * time.Second
 	}
 	if ok, retry := a.fresh.Allow(ip, 1, now); !ok {
-		return "new_sessions", max(retry, time.Second)
+		return limitNewSessions, max(retry, time.Second)
 	}
 	a.all++
 	a.perIP[ip]++
@@ -105,7 +105,7 @@ func (srv *Server) connect(sock *socketio.Socket, r *http.Request) (json.RawMess
 func (s *session) pace(n int) {
 	l := s.srv.limits
 	if l.SessionRate > 0 {
-		s.slow(&s.bytes, float64(n), l.SessionRate, l.SessionRate, "session_rate")
+		s.slow(&s.bytes, float64(n), l.SessionRate, l.SessionRate, limitSessionRate)
 	}
 	if s.srv.admission.bytes == nil {
 		return
@@ -115,7 +115,7 @@ func (s *session) pace(n int) {
 		if ok {
 			return
 		}
-		s.srv.metrics.limit("ip_rate")
+		s.srv.metrics.limit(limitIPRate)
 		s.sock.Hold()
 		timer := time.NewTimer(max(wait, time.Millisecond))
 		select {

@@ -55,6 +55,7 @@ type announcer struct {
 	limits  *Limits
 	boot    string // begins versions: a server that started anew has another log
 	count   func(kind string, n int)
+	hit     func(limit string)
 }
 
 // run makes a pass every 50 ms until ctx ends.
@@ -161,6 +162,7 @@ func (a *announcer) tell(s *session, now time.Time, last *batch) {
 	}
 	most := a.limits.NewPerSecond - s.hear.heard
 	if most <= 0 {
+		a.hit(limitNewMembers)
 		if !s.ext {
 			s.hear.place = to // the refresh tells the rest
 		}
@@ -306,6 +308,9 @@ func (a *announcer) nextBatch(s *session) {
 	if s.full() {
 		return
 	}
+	if n < len(a.r.order) {
+		a.hit(limitBatch)
+	}
 	own := s.only()
 	notices := make([]*notice, 0, n)
 	for range n {
@@ -443,6 +448,7 @@ func (a *announcer) list(s *session, addr string) []byte {
 			}
 		}
 	default:
+		a.hit(limitList)
 		a.sampleList(addr, add)
 	}
 	return append(out, ']')

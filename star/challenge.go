@@ -45,18 +45,18 @@ func (c *challenges) find(addr string, now time.Time) (ch *challenge, stale bool
 
 // open makes a new challenge for an address, instead of any there is, and drops the
 // oldest where there are too many.
-func (c *challenges) open(addr string, key *publicKey, random io.Reader, l *Limits, now time.Time) (*challenge, error) {
+func (c *challenges) open(addr string, key *publicKey, random io.Reader, l *Limits, now time.Time) (ch *challenge, dropped bool, err error) {
 	nonce, err := newNonce(addr, random)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	c.drop(addr)
 	for len(*c) >= l.Challenges {
-		*c = append((*c)[:0], (*c)[1:]...)
+		*c, dropped = append((*c)[:0], (*c)[1:]...), true
 	}
-	ch := &challenge{addr: addr, nonce: nonce, key: key, until: now.Add(l.ChallengeLife)}
+	ch = &challenge{addr: addr, nonce: nonce, key: key, until: now.Add(l.ChallengeLife)}
 	*c = append(*c, ch)
-	return ch, nil
+	return ch, dropped, nil
 }
 
 // drop forgets the challenges for an address.

@@ -107,7 +107,8 @@ func (srv *Server) serve(ctx context.Context, group *errgroup.Group) {
 }
 
 func (srv *Server) httpServer(h http.Handler) *http.Server {
-	return &http.Server{Handler: h, ReadHeaderTimeout: headerTime, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	conns := newConnections(&srv.opts, srv.metrics.limit)
+	return &http.Server{Handler: h, ConnState: conns.state, ReadHeaderTimeout: headerTime, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		ErrorLog: slog.NewLogLogger(srv.log.Handler(), slog.LevelDebug)}
 }
 

@@ -48,11 +48,11 @@ func (s *session) join(e *socketio.Event, now time.Time) (say string, raw []byte
 		return sayBadArguments, nil
 	}
 	if s.joins.take(1, l.Joins, l.JoinBurst, now) > 0 {
-		srv.metrics.limit("joins")
+		srv.metrics.limit(limitJoins)
 		return sayRate, nil
 	}
 	if ok, _ := srv.joinRate.Allow(1, now); !ok {
-		srv.metrics.limit("server_joins")
+		srv.metrics.limit(limitServerJoins)
 		return sayBusy, nil
 	}
 	if srv.draining.Load() {
@@ -107,6 +107,7 @@ func (s *session) prove(addr, data string, now time.Time) (say string, raw []byt
 		return sayCryptoError, nil
 	case wrong:
 		if ch.tries++; ch.tries >= s.srv.limits.WrongTries {
+			s.srv.metrics.limit(limitWrong)
 			ch.over, ch.key = true, nil
 		}
 		return sayWrong, nil
@@ -127,13 +128,17 @@ func (s *session) withoutChallenge(addr string, stale, isKey bool) (say string, 
 	case s.srv.roster.holds(s, addr): // a signature once more: nothing changes
 		return "", s.srv.listFor(s, addr)
 	case stale:
+		s.srv.metrics.limit(limitChallengeLife)
 		return sayExpired, nil
 	}
 	return sayBadKey, nil
 }
 
 func (s *session) challenge(addr string, k *publicKey, now time.Time) (say string, raw []byte) {
-	ch, err := s.challenges.open(addr, k, s.srv.nonces, &s.srv.limits, now)
+	ch, dropped, err := s.challenges.open(addr, k, s.srv.nonces, &s.srv.limits, now)
+	if dropped {
+		s.srv.metrics.limit(limitChallenges)
+	}
 	if err != nil {
 		s.srv.log.Error("no random bytes for a nonce", "error", err)
 		return sayBusy, nil
@@ -148,7 +153,7 @@ func (s *session) verify(ch *challenge, signature string) (v verdict, ok bool) {
 	srv := s.srv
 	if srv.verifying.Add(1) > int64(srv.limits.Verifying+cap(srv.verifiers)) {
 		srv.verifying.Add(-1)
-		srv.metrics.limit("verifying")
+		srv.metrics.limit(limitVerifying)
 		return wrong, false
 	}
 	defer srv.verifying.Add(-1)
@@ -172,6 +177,9 @@ func (s *session) enter(addr, key string, now time.Time) (say string, raw []byte
 			srv.left(j.prev)
 		}
 		j = srv.roster.may(s, addr, key)
+	}
+	if j.hit != "" {
+		srv.metrics.limit(j.hit)
 	}
 	if j.say != "" {
 		return j.say, nil

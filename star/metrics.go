@@ -56,6 +56,9 @@ func newMetrics(srv *Server) *metrics {
 	m.resets = f.vector("parley_star_stream_resets_total", "Streams that the server ended.", "reason")
 	m.announced = f.vector("parley_star_announcements_total", "Announcements sent.", "kind")
 	m.limits = f.vector("parley_star_limit_hits_total", "How often a limit was met.", "limit")
+	for _, name := range limitNames {
+		m.limits.WithLabelValues(name) // all are there from the start
+	}
 	m.refusals = f.vector("parley_star_refused_total", "Events answered with an error.", "event", "reason")
 	m.dropped = f.vector("parley_star_dropped_total", "Events of streams that don't exist, or that can't be read.", "what")
 	m.verifies = prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "parley_star_verify_seconds", Help: "Checking a signature.",

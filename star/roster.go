@@ -121,6 +121,7 @@ type joined struct {
 	m    *member
 	prev *member // whose place it takes; nil where there was none
 	say  string  // why not; "" is success
+	hit  string  // the limit that was met
 	same bool    // the session was there already
 }
 
@@ -141,7 +142,10 @@ func (r *roster) judge(at string, sess *session, addr, key string) joined {
 	case prev != nil && prev.sess != sess && key == "":
 		return joined{prev: prev, say: sayInUse}
 	}
-	return joined{prev: prev, say: r.roomFor(sess, key, prev)}
+	if limit := r.roomFor(sess, key, prev); limit != "" {
+		return joined{prev: prev, say: sayTooMany, hit: limit}
+	}
+	return joined{prev: prev}
 }
 
 // join puts sess at addr. With a key, which must be proven, it takes the address
@@ -169,13 +173,19 @@ func (r *roster) join(sess *session, addr, key string, epoch uint64, now time.Ti
 	return j
 }
 
-// roomFor checks the limits of addresses. The caller holds mu.
-func (r *roster) roomFor(sess *session, key string, prev *member) string {
+// roomFor names the limit of addresses that another one would be above; "" where
+// there is room. The caller holds mu.
+func (r *roster) roomFor(sess *session, key string, prev *member) (limit string) {
 	l := r.limits
 	switch {
-	case len(sess.members) >= l.AddressesPerSession, (prev == nil || prev.sess == nil) && r.own >= l.Addresses,
-		key != "" && prev == nil && r.perKey[key] >= l.AddressesPerKey, r.perIP[sess.ip] >= l.AddressesPerIP:
-		return sayTooMany
+	case len(sess.members) >= l.AddressesPerSession:
+		return limitAddrsSession
+	case (prev == nil || prev.sess == nil) && r.own >= l.Addresses:
+		return limitAddrs
+	case key != "" && prev == nil && r.perKey[key] >= l.AddressesPerKey:
+		return limitAddrsKey
+	case r.perIP[sess.ip] >= l.AddressesPerIP:
+		return limitAddrsIP
 	}
 	return ""
 }

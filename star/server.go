@@ -108,12 +108,12 @@ func newServer(o Options) (*Server, error) {
 	srv.admission = newAdmission(&srv.limits)
 	srv.metrics = newMetrics(srv)
 	srv.announcer = &announcer{r: srv.roster, mode: o.Announce, refresh: o.Refresh, limits: &srv.limits,
-		boot: bootID(), count: srv.metrics.announce}
+		boot: bootID(), count: srv.metrics.announce, hit: srv.metrics.limit}
 	mem := &ws.Memory{}
-	srv.engine = proxy.New(o.Streams, proxy.Hooks{Reset: srv.metrics.reset, Answered: srv.metrics.answered, Dropped: srv.metrics.drop}, mem)
+	srv.engine = proxy.New(o.Streams, proxy.Hooks{Reset: srv.metrics.reset, Answered: srv.metrics.answered, Dropped: srv.metrics.drop, Limit: srv.metrics.limit}, mem)
 	srv.extension = policyText(&o, srv.engine.Limits())
 	sio := socketio.Options{Handler: srv, Limits: o.Sockets, Times: o.Times, Connect: srv.connect,
-		Remote: srv.remote, Origins: o.Origins, Memory: mem}
+		Remote: srv.remote, Hit: srv.metrics.limit, Origins: o.Origins, Memory: mem}
 	if o.Registry != nil {
 		sio.Prefix, sio.Foreign = o.Registry.Prefix(), o.Registry.Forward
 	}
@@ -280,7 +280,7 @@ func (srv *Server) sweepIdle(now time.Time) {
 		case since == 0:
 			s.idleSince.Store(now.UnixNano())
 		case time.Duration(now.UnixNano()-since) > srv.limits.Idle:
-			srv.metrics.limit("idle")
+			srv.metrics.limit(limitIdle)
 			sock.Close(ws.CodeNormal, errIdle)
 		}
 	}

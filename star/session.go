@@ -91,7 +91,7 @@ func (srv *Server) Event(sock *socketio.Socket, e *socketio.Event) error {
 		s.onDial(e)
 		return nil
 	}
-	s.slow(&s.events, 1, srv.limits.Events, srv.limits.EventBurst, "events")
+	s.slow(&s.events, 1, srv.limits.Events, srv.limits.EventBurst, limitEvents)
 	switch {
 	case e.Name == eventLeave:
 		s.onLeave(e)
@@ -132,6 +132,9 @@ func (srv *Server) Disconnected(sock *socketio.Socket, reason error) {
 		why = proxy.ShuttingDown
 	}
 	s.side.Leave(why)
+	if limit := socketio.LimitOf(reason); limit != "" {
+		srv.metrics.limit(limit)
+	}
 	srv.admission.release(s.ip)
 	if len(left) > 0 {
 		srv.left(left...)
@@ -201,7 +204,7 @@ func (s *session) onDial(e *socketio.Event) {
 	case s.srv.draining.Load():
 		refuse(sayShutdown)
 	case s.dials.take(1, l.Dials, l.DialBurst, start) > 0:
-		s.srv.metrics.limit("dials")
+		s.srv.metrics.limit(limitDials)
 		refuse(sayRate)
 	case !s.srv.roster.holds(s, from):
 		refuse(sayNotYours)

@@ -3,6 +3,7 @@ package star
 import (
 	"github.com/parley-p2p/parley/star/address"
 	"github.com/parley-p2p/parley/star/proxy"
+	"github.com/parley-p2p/parley/star/socketio"
 )
 
 // The answers on the wire (star.md §6.6). Those about addresses, streams and dials
@@ -45,4 +46,41 @@ var known = map[string]bool{
 	sayBadKey: true, sayExpired: true, sayTooMany: true, sayInUse: true, sayBadArguments: true, sayBusy: true, sayShutdown: true,
 	sayNoRegistry: true, sayRate: true, proxy.DialTimedOut: true, proxy.DialRefused: true, proxy.DialIDInUse: true, proxy.DialIDBad: true,
 	proxy.DialTooMany: true, proxy.PeerDisconnected.Text: true,
+}
+
+// The limits of this package by the names that metrics give them; those of
+// star/proxy and star/socketio stand there.
+const (
+	limitSessions      = "sessions"
+	limitSessionsPerIP = "sessions_per_ip"
+	limitNewSessions   = "new_sessions"
+	limitConns         = "connections"
+	limitConnsPerIP    = "connections_per_ip"
+	limitAddrs         = "addresses"
+	limitAddrsSession  = "addresses_per_session"
+	limitAddrsKey      = "addresses_per_key"
+	limitAddrsIP       = "addresses_per_ip"
+	limitJoins         = "joins"
+	limitServerJoins   = "server_joins"
+	limitChallenges    = "challenges"
+	limitChallengeLife = "challenge_life"
+	limitWrong         = "wrong_signatures"
+	limitVerifying     = "verifying"
+	limitDials         = "dials"
+	limitEvents        = "events"
+	limitIdle          = "idle"
+	limitSessionRate   = "session_rate"
+	limitIPRate        = "ip_rate"
+	limitList          = "list"
+	limitBatch         = "refresh_batch"
+	limitNewMembers    = "new_members"
+)
+
+var limitNames = []string{
+	limitSessions, limitSessionsPerIP, limitNewSessions, limitConns, limitConnsPerIP, limitAddrs, limitAddrsSession, limitAddrsKey, limitAddrsIP,
+	limitJoins, limitServerJoins, limitChallenges, limitChallengeLife, limitWrong, limitVerifying, limitDials, limitEvents, limitIdle,
+	limitSessionRate, limitIPRate, limitList, limitBatch, limitNewMembers,
+	proxy.LimitOpenDials, proxy.LimitUnanswered, proxy.LimitCalleeDials, proxy.LimitServerDials, proxy.LimitAnswer, proxy.LimitStall,
+	proxy.LimitServerBytes, proxy.LimitStream, proxy.LimitSocket, proxy.LimitDialBytes, proxy.LimitDialLife,
+	socketio.LimitMessage, socketio.LimitText, socketio.LimitDepth, socketio.LimitAttachments, socketio.LimitStuck, socketio.LimitUpgrade,
 }

@@ -241,10 +241,13 @@ func (d *Dial) sweep(now int64) {
 	d.mu.Unlock()
 	switch {
 	case asking && age > l.Answer:
+		d.eng.hooks.Limit(LimitAnswer)
 		d.fail(DialTimedOut, Reason{Text: DialTimedOut})
 	case stalled:
+		d.eng.hooks.Limit(LimitStall)
 		d.reset(StreamStalled)
 	case l.DialLife > 0 && age > l.DialLife:
+		d.eng.hooks.Limit(LimitDialLife)
 		d.reset(TimeLimit)
 	}
 }

@@ -28,6 +28,21 @@ type Limits struct {
 	DialLife  time.Duration // 0: no limit
 }
 
+// The limits by the names that metrics give them.
+const (
+	LimitOpenDials   = "open_dials"
+	LimitUnanswered  = "unanswered_dials"
+	LimitCalleeDials = "callee_dials"
+	LimitServerDials = "server_dials"
+	LimitAnswer      = "dial_answer"
+	LimitStall       = "stall"
+	LimitServerBytes = "server_bytes"
+	LimitStream      = "stream_bytes"
+	LimitSocket      = "session_bytes"
+	LimitDialBytes   = "dial_bytes"
+	LimitDialLife    = "dial_life"
+)
+
 // Window is the credit that a writer with extensions begins with (star.md §8).
 const Window = 256 << 10
 
@@ -61,6 +76,7 @@ type Hooks struct {
 	Reset    func(reason string)                // a stream ended by the server
 	Answered func(after time.Duration, ok bool) // a dial
 	Dropped  func(what string)                  // something that belongs to no stream, or can't be read
+	Limit    func(name string)                  // a limit was met
 }
 
 // Stats are counters of an Engine, as of now.
@@ -98,6 +114,9 @@ func New(limits Limits, hooks Hooks, mem *ws.Memory) *Engine {
 	if hooks.Dropped == nil {
 		hooks.Dropped = func(string) {}
 	}
+	if hooks.Limit == nil {
+		hooks.Limit = func(string) {}
+	}
 	e := &Engine{limits: limits.withDefaults(), hooks: hooks, mem: mem}
 	e.clock.Store(time.Now().UnixNano())
 	return e
@@ -119,6 +138,7 @@ func (e *Engine) Stats() Stats {
 func (e *Engine) add(d *Dial) bool {
 	if e.count.Add(1) > int64(e.limits.Dials) {
 		e.count.Add(-1)
+		e.hooks.Limit(LimitServerDials)
 		return false
 	}
 	e.dials.Store(d, nil)
@@ -154,6 +174,7 @@ func (e *Engine) Sweep(now time.Time) {
 		if worst == nil {
 			return
 		}
+		e.hooks.Limit(LimitServerBytes)
 		worst.d.reset(StreamStalled)
 	}
 }

@@ -113,6 +113,9 @@ func (h *half) put(own *ws.Buf, data []byte) {
 		h.pending = append(h.pending, m)
 	}
 	d.mu.Unlock()
+	if wrong == ByteLimit {
+		e.hooks.Limit(LimitDialBytes)
+	}
 	if wrong.Text != "" {
 		d.reset(wrong)
 	}
@@ -125,12 +128,15 @@ func (h *half) take(s *socketio.Socket, size int) bool {
 		h.progress.Store(e.clock.Load()) // from now on something is held
 	}
 	e.held.Add(int64(size))
+	limit := LimitStream
 	if h.window.TryTake(h.weight(size)) {
 		if room.tryTake(size) {
 			return true
 		}
 		h.window.Give(h.weight(size), int64(e.limits.Stream))
+		limit = LimitSocket
 	}
+	e.hooks.Limit(limit)
 	if h.wait(s, room, size) {
 		return true
 	}

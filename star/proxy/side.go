@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -75,18 +76,23 @@ func (s *Side) mayDial(req *Request) bool {
 		return false
 	}
 	s.mu.Lock()
-	switch _, used := s.asDialer[req.ID]; {
+	_, used := s.asDialer[req.ID]
+	open, unanswered := len(s.asDialer), int(s.unanswered.Load())
+	s.mu.Unlock()
+	switch {
 	case used:
-		s.mu.Unlock()
 		req.Answer(DialIDInUse)
 		return false
-	case len(s.asDialer) >= l.DialsOfDialer || int(s.unanswered.Load()) >= l.Unanswered:
-		s.mu.Unlock()
+	case open >= l.DialsOfDialer:
+		s.eng.hooks.Limit(LimitOpenDials)
+		req.Answer(DialTooMany)
+		return false
+	case unanswered >= l.Unanswered:
+		s.eng.hooks.Limit(LimitUnanswered)
 		req.Answer(DialTooMany)
 		return false
 	}
-	s.unanswered.Add(1)
-	s.mu.Unlock()
+	s.unanswered.Add(1) // the receive path alone adds
 	tell := req.Answer
 	req.Answer = func(reason string) {
 		s.unanswered.Add(-1)
@@ -121,6 +127,7 @@ func (s *Side) enterCallee(dialer party, req Request) (*Dial, string) {
 		return nil, PeerDisconnected.Text
 	}
 	if len(s.asCallee) >= s.eng.limits.DialsOfCallee {
+		s.eng.hooks.Limit(LimitCalleeDials)
 		return nil, DialTooMany
 	}
 	d := newDial(s.eng, dialer, s, s.freshID(req.ID), req)
@@ -146,10 +153,17 @@ func put(m *map[string]*Dial, id string, d *Dial) {
 	(*m)[id] = d
 }
 
+// maxFreshHead is how much of an id a fresh one begins with, so that it is an id.
+const maxFreshHead = 100
+
 // freshID gives the id that a callee knows a dial by: the dialer's, unless it is
 // in use here (S-11). The caller holds mu.
 func (s *Side) freshID(id string) string {
-	for own := id; ; own = id[:min(len(id), 100)] + "~" + strconv.Itoa(s.fresh) {
+	head := id
+	if len(head) > maxFreshHead {
+		head = strings.ToValidUTF8(head[:maxFreshHead], "") // no half character at its end
+	}
+	for own := id; ; own = head + "~" + strconv.Itoa(s.fresh) {
 		if _, used := s.asCallee[own]; !used {
 			return own
 		}

@@ -209,7 +209,10 @@ func (s *Socket) servePost(w http.ResponseWriter, r *http.Request) {
 		s.refuseOverlap(w)
 		return
 	}
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(s.core.times.Stuck)) // a bound where the server can set one
 	body, err := s.readBody(r)
+	_ = rc.SetReadDeadline(time.Time{})
 	if err == nil {
 		err = s.receiveBody(r, body.Bytes())
 		body.Free()

@@ -45,6 +45,9 @@ type Options struct {
 	// was answered.
 	Foreign func(w http.ResponseWriter, r *http.Request, sid string) bool
 
+	// Hit is told of a limit that was met and ended no socket; nil for nobody.
+	Hit func(limit string)
+
 	// Memory lends the buffers; nil makes an own one.
 	Memory *ws.Memory
 }
@@ -70,7 +73,7 @@ func NewServer(opts Options) *Server {
 	for _, o := range opts.Origins {
 		srv.origins[o] = true
 	}
-	srv.core = &core{mem: opts.Memory, limits: opts.Limits.withDefaults(), times: opts.Times.withDefaults(), forget: srv.forget}
+	srv.core = &core{mem: opts.Memory, limits: opts.Limits.withDefaults(), times: opts.Times.withDefaults(), forget: srv.forget, hit: opts.Hit}
 	if srv.core.mem == nil {
 		srv.core.mem = &ws.Memory{}
 	}

@@ -106,18 +106,8 @@ type core struct {
 	clock   atomic.Int64 // coarse time, Unix nanoseconds
 	items   sync.Pool
 	running sync.WaitGroup
-	forget  func(*Socket) // takes an ended socket out of the table; may be nil
-}
-
-// Limits bounds what a socket takes (star.md §11.2). Zero values are the defaults.
-type Limits struct {
-	Message int // bytes of a packet or a POST; 1,000,000
-	Text    int // bytes of an event's text; 64 KiB
-	Control int // bytes of answers that may wait before reading stops; 64 KiB
-
-	// LongEvents begins the names of events whose text may be as long as a
-	// message.
-	LongEvents string
+	hit     func(limit string) // tells of a limit that was met; may be nil
+	forget  func(*Socket)      // takes an ended socket out of the table; may be nil
 }
 
 // Times are the waits of both ends. Zero values are the defaults.
@@ -127,10 +117,6 @@ type Times struct {
 	Upgrade      time.Duration // from the second connection to the end of the upgrade; 10 s
 	Stuck        time.Duration // a socket that takes nothing; 45 s
 	Linger       time.Duration // for the last words of a socket that ends; 5 s
-}
-
-func (l Limits) withDefaults() Limits {
-	return Limits{Message: or(l.Message, 1_000_000), Text: or(l.Text, 64<<10), Control: or(l.Control, 64<<10), LongEvents: l.LongEvents}
 }
 
 func (t Times) withDefaults() Times {

@@ -89,6 +89,12 @@ func (s *Socket) serveProbe(conn *ws.Conn, p *pollState, b64 bool) {
 // probe speaks the first part, up to the upgrade packet.
 func (s *Socket) probe(conn *ws.Conn) bool {
 	nc := conn.NetConn()
+	late := func() {
+		if s.core.hit != nil {
+			s.core.hit(LimitUpgrade)
+		}
+	}
+	defer time.AfterFunc(s.core.times.Upgrade, late).Stop()
 	if err := nc.SetDeadline(time.Now().Add(s.core.times.Upgrade)); err != nil {
 		return false
 	}

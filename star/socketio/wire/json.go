@@ -19,9 +19,11 @@ type Limits struct {
 	Attachments int
 }
 
+// ErrDepth says that JSON is nested deeper than MaxDepth.
+var ErrDepth = &identity.Error{Code: identity.CodeMalformed, Text: "JSON is nested too deep"}
+
 var (
 	errJSON        = &identity.Error{Code: identity.CodeMalformed, Text: "not JSON"}
-	errDepth       = &identity.Error{Code: identity.CodeMalformed, Text: "JSON is nested too deep"}
 	errPlaceholder = &identity.Error{Code: identity.CodeMalformed, Text: "a placeholder names no attachment"}
 )
 
@@ -102,7 +104,7 @@ func (s *scanner) value() (opened bool, err error) {
 
 func (s *scanner) open(object bool) (opened bool, err error) {
 	if s.depth == MaxDepth {
-		return false, errDepth
+		return false, ErrDepth
 	}
 	s.levels[s.depth] = level{object: object, num: -1}
 	s.depth++

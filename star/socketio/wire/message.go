@@ -35,9 +35,12 @@ type Header struct {
 	Body        []byte // what follows: a JSON array, or for the kinds without one anything; not copied
 }
 
+// ErrAttachments says that a message has more than MaxAttachments, or none where
+// its kind has some.
+var ErrAttachments = &identity.Error{Code: identity.CodeMalformed, Text: "bad number of attachments"}
+
 var (
 	errBadMessage = &identity.Error{Code: identity.CodeMalformed, Text: "not a Socket.IO message"}
-	errAttachment = &identity.Error{Code: identity.CodeMalformed, Text: "bad number of attachments"}
 	errNoName     = &identity.Error{Code: identity.CodeMalformed, Text: "an event without a name"}
 )
 
@@ -51,7 +54,7 @@ func ParseHeader(text []byte) (Header, error) {
 	if h.Kind == BinaryEvent || h.Kind == BinaryAck {
 		n, digits := number(text, 2)
 		if digits == 0 || len(text) == digits || text[digits] != '-' || n > MaxAttachments {
-			return h, errAttachment
+			return h, ErrAttachments
 		}
 		h.Attachments, text = int(n), text[digits+1:]
 	}
