@@ -300,10 +300,15 @@ func TestA_12_SlowTakersAreNotSilent(t *testing.T) {
 			w.expect(c, event)
 		}
 		taken := time.Now()
-		go w.expectClose(c)
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			w.expectClose(c)
+		}()
 		if err := h.waitEnd(t); err != socketio.ErrSilent {
 			t.Errorf("ended by %v", err)
 		}
+		<-closed
 		if took := time.Since(taken); took < 42*time.Second || took > 48*time.Second {
 			t.Errorf("closed after %v, want 45 s ± 3 s", took)
 		}
