@@ -42,6 +42,15 @@ func (s *session) mayDial(addresses []string) error {
 	return nil
 }
 
+// maySpace is nil where the page may join spaces. The person is asked about
+// protocols and topics, not about spaces, so a page with a scope has none.
+func (s *session) maySpace() error {
+	if s.visitor.Scope != nil {
+		return identity.Errorf(identity.CodeForbidden, "pages of other sites can't join spaces: the person was not asked for that")
+	}
+	return nil
+}
+
 func notAllowed(kind, name string, allowed []string) error {
 	list := "none"
 	if len(allowed) > 0 {

@@ -112,3 +112,25 @@ func TestConsent_V2Alone(t *testing.T) {
 		t.Errorf("closed with %d", code)
 	}
 }
+
+// TestAbuse06_NoSpacesForPagesWithAScope: what the person allowed names protocols
+// and topics. A channel of such a protocol would reach agents that it doesn't
+// cover, so there are no channels.
+func TestAbuse06_NoSpacesForPagesWithAScope(t *testing.T) {
+	s, theirs, _ := allowed(t, consent.Scope{Protocols: []string{"chat"}, Topics: []string{"s"}})
+	own, p := gatewaytest.Join2(t, s, v2.HelloFrame{}), gatewaytest.Join2(t, theirs, v2.HelloFrame{})
+	own.JoinSpace("s")
+	own.Listen("s", "chat")
+	refused := func(want identity.Code, method string, params map[string]any) {
+		t.Helper()
+		if code, text := p.Fail(method, params); code != want {
+			t.Errorf("%s: %s %q, want %s", method, code, text, want)
+		}
+	}
+	refused(identity.CodeForbidden, "join", map[string]any{"space": "s"})
+	refused(identity.CodeNotJoined, "open", gatewaytest.OpenParams("s", own.Welcome.Peer, "chat", 1))
+	refused(identity.CodeNotJoined, "listen", map[string]any{"space": "s", "protocol": "chat", "window": gatewaytest.PageWindow})
+	if n := s.Backend.Rooms(); n != 1 {
+		t.Errorf("%d rooms are held", n)
+	}
+}

@@ -44,6 +44,10 @@ func (s *v2Session) later(r *request, do func(ctx context.Context) error) bool {
 }
 
 func (s *v2Session) joinRequest(l *link.Link, id int64, q v2.Request) error {
+	if err := s.maySpace(); err != nil { // what else there is needs a space that was joined
+		s.fail(id, err)
+		return nil
+	}
 	r, err := s.begin(l.Context(), id, 0)
 	if err != nil {
 		return err

@@ -242,23 +242,98 @@ this.#idleTimer=setTimeout(()=>{this.#heard===asked||!this.#online?this.#drop?.(
 let{min,max}=this.#options.retry,step=Math.min(max,min*2**this.#attempt++);return Math.max(error.retryAfter??0,Math.round(step*(.5+Math.random()/
 2)))}#pause(delay){return new Promise(resolve=>{let done=()=>{clearTimeout(timer),this.#wake=void 0,resolve()},timer=setTimeout(done,delay);
 this.#wake=done})}};function join(parts){if(parts.length===1)return parts[0];let out=new Uint8Array(parts.reduce((n,p)=>n+p.length,0)),at=0;
-for(let part of parts)out.set(part,at),at+=part.length;return out}var PageNode=class extends Emitter{#options;#session;#calls;#inbox;#protocols=new Map;#loops=new Set;#topics=new Map;#unwatch;#welcome;#state="\
+for(let part of parts)out.set(part,at),at+=part.length;return out}var pageWindow=262144,minCost=32,PageChannel=class{id;protocol;closed;#owner;#info;#credit=0;#waiting=new Fifo;#waitingBytes=0;#deaf;#inbox=new Fifo;#read=0;#asked=!1;#finished;#closing=!1;#failed=!1;#over=!1;#settleClosed;#settleOver;#isOver;#stream;#reading;#writable;#writing;constructor(owner,id,protocol,info){
+this.#owner=owner,this.id=id,this.protocol=protocol,this.#info=info,this.closed=new Promise(resolve=>this.#settleClosed=resolve),this.#isOver=
+new Promise(resolve=>this.#settleOver=resolve),this.#stream=new ReadableStream({start:controller=>{this.#reading=controller},pull:()=>this.#pull(),
+cancel:reason=>this.close(reason===void 0?void 0:{text:String(reason?.message??reason)})},{highWaterMark:0})}get info(){return this.#info}async refresh(options){
+return this.#info=await this.#owner.channelInfo(this.id,options)}async send(data,{signal}={}){let content=bytesOf(data);if(this.#deaf)throw this.#deaf;
+if(signal?.aborted)throw givenUp(signal);let{maxContent,maxQueue}=this.#owner;if(content.length>maxContent)throw new ParleyError("too-large",
+`message too large: ${content.length} bytes, limit ${maxContent}`);let cost=Math.max(minCost,content.length),frame=encode([21,this.id,content]);
+if(!this.#waiting.length&&cost<=this.#credit)return this.#write(frame,cost);if(this.#waitingBytes+cost>maxQueue)throw new ParleyError("queue\
+-full",`${maxQueue} bytes are waiting in this channel already`);await this.#wait(frame,cost,signal)}#wait(frame,cost,signal){return new Promise(
+(resolve,reject)=>{let abort=()=>{this.#waiting.remove(sending),this.#waitingBytes-=cost,sending.failed(givenUp(signal)),this.#pump()},done=()=>signal?.
+removeEventListener("abort",abort),sending={frame,cost,sent:()=>(done(),resolve()),failed:error=>(done(),reject(error))};signal?.addEventListener(
+"abort",abort),this.#waiting.push(sending),this.#waitingBytes+=cost})}#write(frame,cost){this.#credit-=cost,this.#owner.write(frame)}#pump(){
+for(let next=this.#waiting.first;next&&next.cost<=this.#credit;next=this.#waiting.first)this.#waiting.shift(),this.#waitingBytes-=next.cost,
+this.#write(next.frame,next.cost),next.sent()}#deafen(error){this.#deaf??=error;for(let s=this.#waiting.shift();s;s=this.#waiting.shift())s.
+failed(error);this.#waitingBytes=0}get writable(){return this.#writable??=new WritableStream({start:controller=>{this.#writing=controller,this.#deaf&&
+controller.error(this.#deaf),controller.signal?.addEventListener("abort",()=>this.#abort(controller.signal.reason))},write:chunk=>this.#writeAll(
+bytesOf(chunk)),close:()=>this.close(),abort:reason=>this.#abort(reason)})}async#writeAll(bytes){let size=this.#owner.maxContent;for(let at=0;at<
+bytes.length;at+=size)await this.send(bytes.subarray(at,at+size))}#abort(reason){this.close({text:reason instanceof Error?reason.message:reason===
+void 0?"aborted":String(reason)})}get readable(){return this.#stream}get messages(){return{[Symbol.asyncIterator]:()=>iterate(this.#stream)}}#pull(){
+let content=this.#inbox.shift();if(content)return this.#give(content);this.#asked=!0,this.#finish()}#give(content){this.#asked=!1,this.#reading.
+enqueue(content),this.#read+=Math.max(minCost,content.length),this.#read>=pageWindow/2&&!this.#over&&!this.#finished&&(this.#owner.write(encode(
+[22,this.id,this.#read])),this.#read=0),this.#finish()}#finish(){if(!this.#finished||this.#inbox.length)return;let{error}=this.#finished;try{
+error?this.#reading.error(error):this.#reading.close()}catch{}}opened(window,info){this.#info=info,this.credit(window)}content(bytes){this.#finished||
+(this.#asked?this.#give(bytes):this.#inbox.push(bytes))}credit(n){this.#credit+=n,this.#pump()}end(code,text,more){let error=code===""?void 0:
+new ParleyError(code,text||code),deaf=error??new ParleyError("closed","the channel is closed");this.#deaf||this.#writing?.error(deaf),this.#deafen(
+deaf),this.#settleClosed(code===""?null:{code,text}),!more&&(this.#over=!0,this.#finished??={error},this.#finish(),this.#settleOver())}async close(reason){
+reason?this.#fail(reason.code??"unknown",reason.text??""):this.#closeInOrder(),await this.#isOver}#fail(code,text){this.#over||this.#failed||
+(this.#failed=!0,this.#stopReading(),this.#deafen(new ParleyError("closed","this end closed the channel")),this.#settleClosed({code,text}),this.#owner.
+write(encode([23,this.id,code,text.slice(0,1024)])))}#closeInOrder(){if(this.#closing||this.#over||this.#failed)return;this.#closing=!0,this.#stopReading();
+let last=encode([23,this.id,"",""]);this.#waiting.length?this.#waiting.push({frame:last,cost:0,sent:()=>{},failed:()=>{}}):this.#owner.write(
+last),this.#deaf??=new ParleyError("closed","this end closed the channel")}#stopReading(){for(;this.#inbox.shift(););this.#finished??={error:void 0},
+this.#finish()}async[asyncDispose](){await this.close()}};function iterate(stream){let reader=stream.getReader(),left=!1,leave=()=>{left||reader.
+releaseLock(),left=!0};return{async next(){if(left)return{done:!0,value:void 0};try{let{done,value}=await reader.read();return done?(leave(),
+{done,value:void 0}):{done,value}}catch(error){throw leave(),error}},async return(){return leave(),{done:!0,value:void 0}}}}function bytesOf(data){
+if(data instanceof ArrayBuffer)return new Uint8Array(data);if(ArrayBuffer.isView(data))return new Uint8Array(data.buffer,data.byteOffset,data.
+byteLength);throw new ParleyError("malformed","a channel carries bytes: a Uint8Array, another view, or an ArrayBuffer")}function infoOf({remote,verified,path,relay,rtt}){return{remote,verified,path,rtt,...relay?{relay}:{}}}var Spaces=class{owner;#rooms=new Map;#channels=new Map;#opening=new Set;#nextId=1;#session=0;constructor(owner){
+this.owner=owner}space(name){return{name,join:options=>this.#join(name,options)}}get session(){return this.#session}async#join(name,{signal}={}){
+if(signal?.aborted)throw givenUp(signal);if(this.#rooms.has(name))throw new ParleyError("already-started",`this page has joined the space al\
+ready: ${name}`);let room=new JoinedRoom(this,name);this.#rooms.set(name,room);try{await orGivenUp(room.joined(),signal)}catch(error){throw await room.
+leave(),error}return room}left(room){this.#rooms.get(room.space)===room&&this.#rooms.delete(room.space)}async open(space,peer,protocol,{signal,
+via,directOnly}){let id=this.#nextId;this.#nextId+=2;let ch=this.#channel(id,protocol,{remote:peer,verified:!1,path:"none",rtt:0});this.#opening.
+add(id);try{let params={space,peer,protocol,channel:id,window:pageWindow,...via&&{via},...directOnly&&{directOnly}},{window,info}=await this.
+owner.call("open",params,signal);ch.opened(window,infoOf(info))}catch(error){throw this.#channels.delete(id),signal?.aborted&&this.owner.write(
+encode([23,id,"unknown","the call was given up"])),error}finally{this.#opening.delete(id)}return ch}#channel(id,protocol,info){let{owner}=this,
+ch=new PageChannel({get maxContent(){return owner.maxContent},maxQueue:owner.maxQueue,write:frame=>owner.write(frame),channelInfo:async(channel,options)=>infoOf(
+await owner.call("info",{channel},options?.signal))},id,protocol,info);return this.#channels.set(id,ch),ch}content(id,bytes){this.#channels.
+get(id)?.content(bytes)}credit(id,n){this.#channels.get(id)?.credit(n)}end(id,code,text,flags=0){let more=(flags&1)!==0;this.#channels.get(id)?.
+end(code,text,more),more||this.#channels.delete(id)}incoming(id,space,protocol,window,info){let loop=this.#rooms.get(space)?.accepting(protocol);
+if(!loop)return void this.owner.write(encode([23,id,"bad-space-hash","nobody listens to this protocol any more"]));let ch=this.#channel(id,protocol,
+infoOf(info));ch.credit(window),loop.push(ch)}renew(){this.#session++,this.#endAll("lost","the session with the node was lost");for(let room of this.#rooms.
+values())room.renew()}close(error,own){this.#endAll(error.code,error.message);for(let room of this.#rooms.values())room.end(own);this.#rooms.
+clear()}#endAll(code,text){for(let[id,ch]of this.#channels)this.#opening.has(id)||(this.#channels.delete(id),ch.end(code,text,!1))}},JoinedRoom=class{space;#spaces;#membership;#loops=new Map;#left=!1;constructor(spaces,name){
+this.space=name,this.#spaces=spaces;let apply=async wish=>{await spaces.owner.call(wish?"join":"leave",{space:name})};this.#membership=new Upkeep(
+apply,error=>{spaces.owner.report(error),this.end(error),spaces.left(this)})}joined(){return this.#membership.want(!0)}async open(agent,protocol,options={}){
+for(;;){if(this.#check(),options.signal?.aborted)throw givenUp(options.signal);await orGivenUp(this.joined(),options.signal);let{session}=this.#spaces;
+try{return await this.#spaces.open(this.space,agent,protocol,options)}catch(error){if(!(error instanceof ParleyError&&error.code==="not-join\
+ed"&&session!==this.#spaces.session))throw error}}}accept(protocol,{signal}={}){if(this.#check(),this.#loops.has(protocol))throw new ParleyError(
+"already-started",`this page listens to the protocol already: ${protocol}`);let apply=async wish=>{wish&&await this.joined();let params={space:this.
+space,protocol,...wish&&{window:pageWindow}};await this.#spaces.owner.call(wish?"listen":"unlisten",params)},loop=new Loop2(apply,error=>this.#spaces.
+owner.report(error),()=>this.#loops.delete(protocol));return this.#loops.set(protocol,loop),loop.begin(signal),loop}accepting(protocol){return this.#loops.
+get(protocol)}async leave(){this.#left||(this.end(),await this.#membership.want(void 0).catch(()=>{}),this.#spaces.left(this))}async[asyncDispose](){
+await this.leave()}renew(){this.#membership.renew();for(let loop of this.#loops.values())loop.renew()}end(error){this.#left=!0;for(let loop of[
+...this.#loops.values()])loop.end(error)}#check(){if(this.#left)throw new ParleyError("not-joined",`this page has left the space: ${this.space}`)}},
+Loop2=class{ready;#listening;#forget;#queue=new Fifo;#asked=new Fifo;#begun;#ended=!1;#error;constructor(apply,report2,forget){this.#forget=
+forget,this.ready=new Promise((resolve,reject)=>this.#begun={resolve,reject}),this.ready.catch(()=>{}),this.#listening=new Upkeep(apply,error=>{
+report2(error),this.end(error)})}begin(signal){let stop=()=>{this.return()};signal?.addEventListener("abort",stop),this.#listening.want(!0).
+then(this.#begun.resolve,error=>this.end(error)),signal?.aborted&&stop()}renew(){this.#listening.renew()}push(ch){let asked=this.#asked.shift();
+asked?asked.resolve({done:!1,value:ch}):this.#queue.push(ch)}next(){let ch=this.#queue.shift();if(ch)return Promise.resolve({done:!1,value:ch});
+if(this.#error){let{error}=this.#error;return this.#error=void 0,Promise.reject(error)}return this.#ended?Promise.resolve({done:!0,value:void 0}):
+new Promise((resolve,reject)=>this.#asked.push({resolve,reject}))}async return(){return this.#ended||(this.end(),await this.#listening.want(
+void 0).catch(()=>{})),{done:!0,value:void 0}}end(error){if(!this.#ended){this.#ended=!0,this.#forget(),this.#begun.reject(error??new ParleyError(
+"closed","the loop was left"));for(let ch=this.#queue.shift();ch;ch=this.#queue.shift())ch.close({code:"bad-space-hash",text:"nobody listens\
+ to this protocol any more"});error!==void 0&&!this.#asked.length&&(this.#error={error});for(let asked=this.#asked.shift();asked;asked=this.#asked.
+shift())error===void 0?asked.resolve({done:!0,value:void 0}):asked.reject(error),error=void 0}}[Symbol.asyncIterator](){return this}async[asyncDispose](){
+await this.return()}};var PageNode=class extends Emitter{#options;#session;#calls;#inbox;#protocols=new Map;#loops=new Set;#topics=new Map;#spaces;#unwatch;#welcome;#state="\
 offline";#key;#first;constructor(options){super(),this.#options=options,this.#key=options.key,options.onState&&this.on("state",options.onState);
 let url=nodeUrl(options.url);this.#session=new Session(this,{dial:signal=>dial(url,options,signal),hello:()=>this.#key===void 0?{identity:options.
 identity}:{key:this.#key},retry:{min:options.retry?.min??100,max:options.retry?.max??5e3}}),this.#calls=new Calls(this.#session,options.maxQueue??
-64<<20),this.#inbox=new Inbox(this.#session,error=>this.report(error)),this.#unwatch=watchPage(this.#session,()=>this.#close("the page was l\
-eft"))}async begin(){let{signal}=this.#options,cancelled=()=>this.#close("the call was given up","cancelled");return await new Promise((resolve,reject)=>{
-if(this.#first={resolve,reject},signal?.aborted)return cancelled();signal?.addEventListener("abort",cancelled),this.#session.run()}).finally(
-()=>signal?.removeEventListener("abort",cancelled)),this}get peer(){return this.#welcome?.peer??""}get state(){return this.#state}get version(){
-return this.#welcome?.node??""}get limits(){return this.#welcome.limits}async start(protocol,handler,{signal}={}){if(signal?.aborted)throw givenUp(
-signal);if(this.#inbox.has(protocol))throw new ParleyError("already-started",`already started protocol: ${protocol}`);this.#inbox.listen(protocol,
-handler);let stop=()=>{this.stop(protocol).catch(()=>{})};signal?.addEventListener("abort",stop);let upkeep=this.#protocol(protocol),started=upkeep.
-want(!0).catch(error=>{throw this.#inbox.unlisten(protocol),upkeep.wish||this.#protocols.delete(protocol),error});await orGivenUp(started,signal)}async stop(protocol,{
-signal}={}){if(!this.#inbox.has(protocol))throw new ParleyError("not-started",`protocol not started: ${protocol}`);this.#inbox.unlisten(protocol);
-let upkeep=this.#protocol(protocol),stopped=upkeep.want(void 0).then(()=>{upkeep.wish||this.#protocols.delete(protocol)});await orGivenUp(stopped,
-signal)}listen(protocol,{signal}={}){let loop=new Listening(async()=>{this.#loops.delete(loop),await this.stop(protocol).catch(()=>{})});return this.#loops.
-add(loop),signal?.addEventListener("abort",()=>{loop.return()}),this.start(protocol,loop.handle,{signal}).catch(error=>{this.#loops.delete(loop),
-loop.end(signal?.aborted?void 0:error)}),loop}async send(peer,protocol,data,options={}){let level=levels.indexOf(options.level??"handled");if(level<
+64<<20),this.#inbox=new Inbox(this.#session,error=>this.report(error)),this.#spaces=new Spaces(this.#spacesOwner(options.maxQueue??64<<20)),
+this.#unwatch=watchPage(this.#session,()=>this.#close("the page was left"))}async begin(){let{signal}=this.#options,cancelled=()=>this.#close(
+"the call was given up","cancelled");return await new Promise((resolve,reject)=>{if(this.#first={resolve,reject},signal?.aborted)return cancelled();
+signal?.addEventListener("abort",cancelled),this.#session.run()}).finally(()=>signal?.removeEventListener("abort",cancelled)),this}get peer(){
+return this.#welcome?.peer??""}get state(){return this.#state}get version(){return this.#welcome?.node??""}get limits(){return this.#welcome.
+limits}async start(protocol,handler,{signal}={}){if(signal?.aborted)throw givenUp(signal);if(this.#inbox.has(protocol))throw new ParleyError(
+"already-started",`already started protocol: ${protocol}`);this.#inbox.listen(protocol,handler);let stop=()=>{this.stop(protocol).catch(()=>{})};
+signal?.addEventListener("abort",stop);let upkeep=this.#protocol(protocol),started=upkeep.want(!0).catch(error=>{throw this.#inbox.unlisten(
+protocol),upkeep.wish||this.#protocols.delete(protocol),error});await orGivenUp(started,signal)}async stop(protocol,{signal}={}){if(!this.#inbox.
+has(protocol))throw new ParleyError("not-started",`protocol not started: ${protocol}`);this.#inbox.unlisten(protocol);let upkeep=this.#protocol(
+protocol),stopped=upkeep.want(void 0).then(()=>{upkeep.wish||this.#protocols.delete(protocol)});await orGivenUp(stopped,signal)}listen(protocol,{
+signal}={}){let loop=new Listening(async()=>{this.#loops.delete(loop),await this.stop(protocol).catch(()=>{})});return this.#loops.add(loop),
+signal?.addEventListener("abort",()=>{loop.return()}),this.start(protocol,loop.handle,{signal}).catch(error=>{this.#loops.delete(loop),loop.
+end(signal?.aborted?void 0:error)}),loop}async send(peer,protocol,data,options={}){let level=levels.indexOf(options.level??"handled");if(level<
 0)throw new ParleyError("malformed",`there is no level ${String(options.level)}`);let reached=await this.#send(peer,protocol,data,level,0,options);
 return levels[reached]??"queued"}async request(peer,protocol,data,options={}){return await this.#send(peer,protocol,data,2,1,options)}#send(peer,protocol,data,level,flags,{
 signal}){let frame=id=>encode([20,id,peer,protocol,data,level,flags]),around=peer.length+protocol.length+24;return this.#calls.call({lane:`${peer}\
@@ -267,27 +342,31 @@ ${protocol}`,frame,around,signal})}subscribe(topic,{state,signal}={}){let shared
 shared=new Topic(topic,this)),new TopicRoom(shared,state,signal)}async publish(topic,data,options={}){let frame=id=>encode([16,id,"publish",
 {topic,data}]);await this.#calls.call({lane:`
 ${topic}`,frame,around:topic.length+40,signal:options.signal})}async members(topic,options={}){return(await this.#ask("members",{topic},options)).
-members}async path(peer,options={}){return await this.#ask("path",{peer},options)}async addPeers(peers,options={}){let addresses=options.addresses&&
-[...options.addresses];await this.#ask("addPeers",{peers:[...peers],addresses},options)}async removePeers(peers,options={}){await this.#ask(
-"removePeers",{peers:[...peers]},options)}async exportKey(options={}){return(await this.#ask("exportKey",{},options)).key}async status(options={}){
+members}space(name){return this.#spaces.space(name)}#spacesOwner(maxQueue){let node=this;return{get maxContent(){return node.#welcome?.limits.
+content??65536},maxQueue,write:frame=>this.#session.write(frame),call:(method,params,signal)=>this.#calls.call({lane:"",frame:id=>encode([16,
+id,method,params]),signal}),report:error=>this.report(error)}}async path(peer,options={}){return await this.#ask("path",{peer},options)}async addPeers(peers,options={}){
+let addresses=options.addresses&&[...options.addresses];await this.#ask("addPeers",{peers:[...peers],addresses},options)}async removePeers(peers,options={}){
+await this.#ask("removePeers",{peers:[...peers]},options)}async exportKey(options={}){return(await this.#ask("exportKey",{},options)).key}async status(options={}){
 return await this.#ask("status",{},options)}async close(){this.#close("the node was closed")}async[asyncDispose](){await this.close()}onFrame({
 kind,parts,size}){switch(kind){case 17:return this.#calls.answered(parts[0],void 0,parts[1]);case 18:return this.#calls.answered(parts[0],wireError(
 parts[1],parts[2],parts[3]));case 24:return this.#inbox.message(parts);case 28:return this.#topics.get(parts[0])?.publication(parts[1],parts[2],
 size);case 29:return this.#topics.get(parts[0])?.presence(parts[1],!!parts[2],parts[3]);case 30:{let[topic,count]=parts;return this.#topics.
-get(topic)?.lost(count),this.lost(topic,count)}case 31:parts[0]==="path"&&this.emit("path",parts[1])}}onOnline(welcome,resumed,sent){let first=!this.#welcome;
-if(this.#welcome=welcome,!resumed&&!first&&(this.#inbox.lost(),this.#calls.lost(sent)),!resumed){for(let upkeep of this.#protocols.values())
-upkeep.renew();for(let topic of this.#topics.values())topic.renew()}this.#calls.online(welcome.limits),first&&this.#options.identity===""&&this.#key===
-void 0&&this.#keepKey(),this.#change({state:"online",resumed:resumed||first}),this.#first?.resolve(),this.#first=void 0}onOffline(error,retryIn){
-if(this.#first&&!this.#options.wait)return this.#session.close(error);this.#change({state:"offline",error,retryIn})}onClosed(error){this.#unwatch(),
-this.#first?.reject(error),this.#first=void 0;let own=error.code==="closed"||error.code==="cancelled"?void 0:error;for(let loop of this.#loops)
-loop.end(own);for(let topic of this.#topics.values())topic.close(own);this.#calls.close(error),this.#change({state:"closed",error})}call(method,params){
-return this.#calls.call({lane:"",frame:id=>encode([16,id,method,params])})}lost(topic,count){this.emit("lost",{topic,count})}ended(topic){this.#topics.
-delete(topic.name)}report(error){this.#state!=="closed"&&(this.heard("error")?this.emit("error",error):report(error))}failed(error,type){type===
-"error"?report(error):this.report(error)}#ask(method,params,{signal}){return this.#calls.call({lane:"",frame:id=>encode([16,id,method,params]),
-repeat:!0,signal})}#protocol(protocol){let upkeep=this.#protocols.get(protocol);if(upkeep)return upkeep;let apply=async wish=>{await this.call(
-wish?"start":"stop",{protocol})};return upkeep=new Upkeep(apply,error=>{this.#inbox.unlisten(protocol),this.#protocols.delete(protocol),this.
-report(error)}),this.#protocols.set(protocol,upkeep),upkeep}async#keepKey(){try{this.#key=await this.exportKey()}catch{}}#change(change){this.#state=
-change.state,this.emit("state",change)}#close(text,code="closed"){this.#session.close(new ParleyError(code,text))}};async function connect(options={}){let{ask,signal}=options,url=nodeUrl(options.url);if(!ask||!isElsewhere(url))return new PageNode(options).
+get(topic)?.lost(count),this.lost(topic,count)}case 21:return this.#spaces.content(parts[0],parts[1]);case 22:return this.#spaces.credit(parts[0],
+parts[1]);case 23:{let[channel,code,text,flags]=parts;return this.#spaces.end(channel,code&&wireError(code,text).code,text,flags)}case 32:return this.#spaces.
+incoming(...parts);case 31:parts[0]==="path"&&this.emit("path",parts[1])}}onOnline(welcome,resumed,sent){let first=!this.#welcome;if(this.#welcome=
+welcome,!resumed&&!first&&(this.#inbox.lost(),this.#calls.lost(sent)),!resumed){for(let upkeep of this.#protocols.values())upkeep.renew();for(let topic of this.#topics.
+values())topic.renew();first||this.#spaces.renew()}this.#calls.online(welcome.limits),first&&this.#options.identity===""&&this.#key===void 0&&
+this.#keepKey(),this.#change({state:"online",resumed:resumed||first}),this.#first?.resolve(),this.#first=void 0}onOffline(error,retryIn){if(this.#first&&
+!this.#options.wait)return this.#session.close(error);this.#change({state:"offline",error,retryIn})}onClosed(error){this.#unwatch(),this.#first?.
+reject(error),this.#first=void 0;let own=error.code==="closed"||error.code==="cancelled"?void 0:error;for(let loop of this.#loops)loop.end(own);
+for(let topic of this.#topics.values())topic.close(own);this.#spaces.close(error,own),this.#calls.close(error),this.#change({state:"closed",
+error})}call(method,params){return this.#calls.call({lane:"",frame:id=>encode([16,id,method,params])})}lost(topic,count){this.emit("lost",{topic,
+count})}ended(topic){this.#topics.delete(topic.name)}report(error){this.#state!=="closed"&&(this.heard("error")?this.emit("error",error):report(
+error))}failed(error,type){type==="error"?report(error):this.report(error)}#ask(method,params,{signal}){return this.#calls.call({lane:"",frame:id=>encode(
+[16,id,method,params]),repeat:!0,signal})}#protocol(protocol){let upkeep=this.#protocols.get(protocol);if(upkeep)return upkeep;let apply=async wish=>{
+await this.call(wish?"start":"stop",{protocol})};return upkeep=new Upkeep(apply,error=>{this.#inbox.unlisten(protocol),this.#protocols.delete(
+protocol),this.report(error)}),this.#protocols.set(protocol,upkeep),upkeep}async#keepKey(){try{this.#key=await this.exportKey()}catch{}}#change(change){
+this.#state=change.state,this.emit("state",change)}#close(text,code="closed"){this.#session.close(new ParleyError(code,text))}};async function connect(options={}){let{ask,signal}=options,url=nodeUrl(options.url);if(!ask||!isElsewhere(url))return new PageNode(options).
 begin();let known=grantFor(url,ask)!==void 0;known||await askPerson(url,ask,signal);try{return await new PageNode(options).begin()}catch(error){
 if(!known||!(error instanceof ParleyError)||!["unreachable","forbidden","unauthorized"].includes(error.code))throw error;return forgetGrant(
 url),await askPerson(url,ask,signal),new PageNode(options).begin()}}export{ParleyError,codes,connect};

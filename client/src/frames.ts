@@ -21,6 +21,9 @@ export const RESULT = 17 // id, result
 export const ERROR = 18 // id, code, text, retryMs?
 export const CANCEL = 19 // id
 export const SEND = 20 // id, peer, protocol, data, level, flags
+export const CONTENT = 21 // channel, bytes
+export const CREDIT = 22 // channel, bytes
+export const END = 23 // channel, code, text, flags?
 export const MESSAGE = 24 // delivery, peer, protocol, data, flags
 export const HANDLED = 25 // delivery
 export const REPLY = 26 // delivery, data
@@ -29,12 +32,16 @@ export const PUBLICATION = 28 // topic, peer, data
 export const PRESENCE = 29 // topic, peer, joined, state
 export const LOST = 30 // topic, count
 export const EVENT = 31 // name, data
+export const INCOMING = 32 // channel, space, protocol, window, info
 
 /** Kinds from here on are numbered. */
 export const firstNumbered = 16
 
 /** Flag of SEND and MESSAGE: the sender waits for a reply. */
 export const wantsReply = 1
+
+/** Flag of END: contents are still to come, and the last end behind them. */
+export const more = 1
 
 /** The levels, by their number on the wire. */
 export const levels = ['queued', 'delivered', 'handled', 'stored'] as const

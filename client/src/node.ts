@@ -14,6 +14,7 @@ import { watchPage } from './page.js'
 import { Topic, TopicRoom, type TopicOwner } from './rooms.js'
 import { Session, type SessionOwner, type Welcome } from './session.js'
 import { dial, nodeUrl } from './socket.js'
+import { Spaces, type SpacesOwner } from './spaces.js'
 import { Upkeep } from './upkeep.js'
 
 export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode, SessionOwner, TopicOwner {
@@ -24,6 +25,7 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
   readonly #protocols = new Map<string, Upkeep<true>>()
   readonly #loops = new Set<Listening>()
   readonly #topics = new Map<string, Topic>()
+  readonly #spaces: Spaces
   readonly #unwatch: () => void
   #welcome: Welcome | undefined
   #state: api.State = 'offline'
@@ -43,6 +45,7 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
     })
     this.#calls = new Calls(this.#session, options.maxQueue ?? 64 << 20)
     this.#inbox = new Inbox(this.#session, (error) => this.report(error))
+    this.#spaces = new Spaces(this.#spacesOwner(options.maxQueue ?? 64 << 20))
     this.#unwatch = watchPage(this.#session, () => this.#close('the page was left'))
   }
 
@@ -150,6 +153,25 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
     return ((await this.#ask('members', { topic }, options)) as { members: api.Member<S>[] }).members
   }
 
+  // ── spaces ──
+
+  space(name: string): api.Space {
+    return this.#spaces.space(name)
+  }
+
+  #spacesOwner(maxQueue: number): SpacesOwner {
+    const node = this
+    return {
+      get maxContent() {
+        return node.#welcome?.limits.content ?? 64 << 10
+      },
+      maxQueue,
+      write: (frame) => this.#session.write(frame),
+      call: (method, params, signal) => this.#calls.call({ lane: '', frame: (id) => encode([f.REQUEST, id, method, params]), signal }),
+      report: (error) => this.report(error),
+    }
+  }
+
   // ── the network ──
 
   async path(peer: string, options: api.CallOptions = {}): Promise<api.PathInfo> {
@@ -200,6 +222,16 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
         this.#topics.get(topic)?.lost(count)
         return this.lost(topic, count)
       }
+      case f.CONTENT:
+        return this.#spaces.content(parts[0] as number, parts[1] as Uint8Array<ArrayBuffer>)
+      case f.CREDIT:
+        return this.#spaces.credit(parts[0] as number, parts[1] as number)
+      case f.END: {
+        const [channel, code, text, flags] = parts as [number, string, string, number | undefined]
+        return this.#spaces.end(channel, code && wireError(code, text).code, text, flags)
+      }
+      case f.INCOMING:
+        return this.#spaces.incoming(...(parts as Parameters<Spaces['incoming']>))
       case f.EVENT:
         if (parts[0] === 'path') this.emit('path', parts[1] as api.PathInfo)
     }
@@ -215,6 +247,7 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
     if (!resumed) {
       for (const upkeep of this.#protocols.values()) upkeep.renew()
       for (const topic of this.#topics.values()) topic.renew()
+      if (!first) this.#spaces.renew()
     }
     this.#calls.online(welcome.limits)
     if (first && this.#options.identity === '' && this.#key === undefined) void this.#keepKey()
@@ -235,6 +268,7 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
     const own = error.code === 'closed' || error.code === 'cancelled' ? undefined : error
     for (const loop of this.#loops) loop.end(own)
     for (const topic of this.#topics.values()) topic.close(own)
+    this.#spaces.close(error, own)
     this.#calls.close(error)
     this.#change({ state: 'closed', error })
   }

@@ -6,6 +6,7 @@ import type { Socket, SocketConstructor } from '../src/api.js'
 import { decodeFrames, encode } from '../src/cbor.js'
 import * as f from '../src/frames.js'
 import { Log } from '../src/log.js'
+import { FakeChannels } from './fakechannels.js'
 
 /** The node's end of a socket. */
 export interface Wire {
@@ -19,7 +20,7 @@ export interface Wire {
 export type Seen = [kind: number, ...parts: any[]]
 
 export class FakeNode {
-  limits = { frame: 32 << 20, message: 8 << 20, requests: 1024, outbox: 16 << 20, outboxTotal: 64 << 20 }
+  limits = { frame: 32 << 20, message: 8 << 20, requests: 1024, outbox: 16 << 20, outboxTotal: 64 << 20, channels: 256, content: 64 << 10 }
   grace = 30_000
   /** Who a page is that doesn't say which identity it wants. */
   defaultIdentity = 'default'
@@ -29,6 +30,8 @@ export class FakeNode {
   paused = false
   /** Methods that fail, and how. */
   fail = new Map<string, string>()
+  /** Methods that are not answered. */
+  hang = new Set<string>()
   /** Everything that pages sent, newest last. */
   seen: Seen[] = []
   sockets = new Set<FakeSocket>()
@@ -132,6 +135,7 @@ export class Session {
   readonly token: Uint8Array
   protocols = new Set<string>()
   topics = new Set<string>()
+  channels = new FakeChannels(this)
   deliveries = new Map<number, { from: Session; id: number; level: number; reply: boolean }>()
   received = 0
   wire: Wire | undefined
@@ -167,6 +171,7 @@ export class Session {
   end(): void {
     clearTimeout(this.#grace)
     this.node.sessions.delete(String(this.token))
+    this.channels.gone()
     for (const { from, id } of this.deliveries.values()) from.write([f.ERROR, id, 'closed', 'the page went'])
     const shared = [...this.node.sessions.values()].some((s) => s.peer === this.peer)
     if (!shared) for (const topic of this.topics) this.node.presence(topic, this.peer, false, null)
@@ -196,6 +201,7 @@ export class Session {
       if (parts[4] === 0) this.write([f.RESULT, parts[0], 0])
       return this.node.route()
     }
+    if (kind === f.CONTENT || kind === f.CREDIT || kind === f.END) return this.channels.frame(kind, parts)
     if (kind === f.CANCEL) return this.#cancel(parts[0])
     this.#settle(kind, parts)
   }
@@ -218,6 +224,9 @@ export class Session {
   #request(id: number, method: string, params: any): void {
     const code = this.node.fail.get(method)
     if (code) return this.write([f.ERROR, id, code, `${method} fails`])
+    if (this.node.hang.has(method)) return
+    const done = this.channels.request(method, params)
+    if (done) return this.write('code' in done ? [f.ERROR, id, done.code, `${method} fails`] : [f.RESULT, id, done.result])
     const answer = (result: unknown) => this.write([f.RESULT, id, result])
     switch (method) {
       case 'start':

@@ -59,7 +59,7 @@ describe('data', () => {
 
 describe('what is no frame', () => {
   // The node also checks what a page says in a well-formed frame.
-  const ofPages = ['a request without an id', 'handled with text', 'an id above 2^53-1']
+  const ofPages = ['a request without an id', 'handled with text', 'an id above 2^53-1', 'content of text', 'credit of bytes', 'an end without a text']
   test.each(vectors.badFrames.filter(({ name }) => !ofPages.includes(name)))('$name', (row) => {
     expect(() => [...decodeFrames(bytes(row))]).toThrow(expect.objectContaining({ code: 'malformed' }))
   })

@@ -224,7 +224,7 @@ func badVectors() (data, frames []vector) {
 		v("an array of 2^64-1", "9bffffffffffffffff"), v("an array of 2^63 inside", "8310019b8000000000000000"),
 		v("a reserved head", "82101c"), v("a request without an id", "8310616101"), v("handled with text", "8218196161"),
 		v("an id above 2^53-1", "8218191b0020000000000000"),
-		v("content of text", "8315016161"), v("credit of bytes", "83160140"), v("an end without a code", "8317010160"),
+		v("content of text", "8315016161"), v("credit of bytes", "83160140"), v("an end without a text", "83170160"),
 	}
 	return data, frames
 }
