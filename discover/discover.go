@@ -86,6 +86,13 @@ func New(node Node, cfg Config) (*Discovery, error) {
 func (d *Discovery) Run(ctx context.Context) error {
 	work, ctx := errgroup.WithContext(ctx)
 	d.mu.Lock()
+	work.Go(func() error { // before anything can be spawned: work is never empty then
+		<-ctx.Done()
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.run = nil
+		return nil
+	})
 	d.run = &running{ctx: ctx, work: work}
 	d.mu.Unlock()
 	defer d.node.Handle(PagesProtocol, d.pages.serve)()
@@ -109,13 +116,6 @@ func (d *Discovery) Run(ctx context.Context) error {
 		work.Go(func() error { d.runDHT(ctx); return nil })
 	}
 	work.Go(func() error { return d.watchNodes(ctx) })
-	work.Go(func() error { // the last to start and so the first to know: nothing is spawned after it
-		<-ctx.Done()
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.run = nil
-		return nil
-	})
 	return work.Wait()
 }
 

@@ -359,7 +359,6 @@ func TestS_7_EveryLimitIsMetAndCounted(t *testing.T) {
 				for _, p := range w.peers {
 					if p.block != nil {
 						close(p.block)
-						p.block = nil
 					}
 				}
 			})

@@ -373,3 +373,10 @@ func (n *node) knows(addrs ...string) {
 		return true
 	})
 }
+
+// heard tells whether any event has come.
+func (p *testPeer) heard() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.events) > 0
+}
