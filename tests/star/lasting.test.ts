@@ -201,6 +201,7 @@ describe.each(stacks)('A-12 a sender of the %s stack', { timeout: 240_000 }, (st
     // It says that it lives, and doesn't mind that it hears nothing.
     const { engine } = dead.socket.io
     engine.onHeartbeat = () => {}
+    engine.off('heartbeat') // each packet would set the timer anew
     clearTimeout(engine.pingTimeoutTimer)
     const pings = setInterval(() => engine.sendPacket('ping'), unit * 1000)
     const { sink, source } = await sender.dial(a, b, 'dead')

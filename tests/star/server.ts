@@ -92,10 +92,19 @@ export class Star {
 
   /** One of the server's gauges and counters. */
   async metric(name: string): Promise<number> {
-    const text = await (await fetch(`${this.url}/metrics`)).text()
-    const line = text.split('\n').find((l) => l.startsWith(`${name} `))
-    if (!line) throw new Error(`no metric ${name}`)
-    return Number(line.split(' ')[1])
+    return (await this.metrics([name]))[0]!
+  }
+
+  /** Several of them, of one moment. */
+  async metrics(names: string[]): Promise<number[]> {
+    const answer = await fetch(`${this.url}/metrics`)
+    if (answer.status !== 200) throw new Error(`metrics: status ${answer.status}`)
+    const lines = (await answer.text()).split('\n')
+    return names.map((name) => {
+      const line = lines.find((l) => l.startsWith(`${name} `))
+      if (!line) throw new Error(`no metric ${name}`)
+      return Number(line.split(' ')[1])
+    })
   }
 
   /** Throws unless the server serves. */
