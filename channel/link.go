@@ -101,21 +101,6 @@ func (in *incoming) identify() *Error {
 	return nil
 }
 
-// relay tries what a relay does with a channel that is not for an agent here.
-// handled is false where it is none of the relay's business.
-func (in *incoming) relay() (err *Error, handled bool) {
-	switch in.msg.Hops {
-	case 0:
-		return in.registration()
-	case 1:
-		if in.member != nil { // it is here, and the reason is another
-			return nil, false
-		}
-		return in.bridge(), true
-	}
-	return nil, false
-}
-
 // find looks up whom the channel is for.
 func (in *incoming) find() *Error {
 	n := in.link.node
@@ -235,7 +220,7 @@ func (l *link) Accepted(s *conn.Stream, proof []byte) *Error {
 // Relay gets messages about relaying, and errors about the whole connection.
 func (l *link) Relay(_ *conn.Conn, m *mux.Message) {
 	if m.Kind == mux.RelayRequest {
-		l.node.request(l)
+		l.node.relaying().Request(l)
 		return
 	}
 	l.node.mu.Lock()
@@ -253,15 +238,16 @@ func (l *link) Relay(_ *conn.Conn, m *mux.Message) {
 // prove remembers that an agent is at the other end of the connection.
 func (l *link) prove(a identity.AgentID) {
 	l.node.mu.Lock()
-	defer l.node.mu.Unlock()
 	if l.proven == nil {
 		l.proven = make(map[identity.AgentID]struct{})
 	}
 	if len(l.proven) < maxProven {
 		l.proven[a] = struct{}{}
 	}
-	if r := l.node.relay; r != nil {
-		r.register(l, a) // under a contract, whoever proved itself is reached
+	r := l.node.relay
+	l.node.mu.Unlock()
+	if r != nil {
+		r.Register(l, a) // under a contract, whoever proved itself is reached
 	}
 }
 

@@ -24,17 +24,22 @@ type ConnectionInfo struct {
 // List gives up to most connections to other nodes, in no order.
 func (n *Node) List(most int) []ConnectionInfo {
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	out := make([]ConnectionInfo, 0, min(len(n.links), most))
+	r := n.relay
+	links := make([]*link, 0, min(len(n.links), most))
+	out := make([]ConnectionInfo, 0, cap(links))
 	for l := range n.links {
 		if len(out) == most {
 			break
 		}
-		c := l.conn.Config()
+		links = append(links, l)
 		out = append(out, ConnectionInfo{
-			Node: l.leads, Path: l.path, Dialer: c.Dialer, Channels: l.conn.Streams(), Agents: len(l.proven),
-			RTT: l.conn.RTT(), Document: l.conn.DocumentOnly(), Contract: n.relay != nil && n.relay.contracts[l] != nil,
+			Node: l.leads, Path: l.path, Dialer: l.conn.Config().Dialer, Channels: l.conn.Streams(), Agents: len(l.proven),
+			RTT: l.conn.RTT(), Document: l.conn.DocumentOnly(),
 		})
+	}
+	n.mu.Unlock()
+	for i, l := range links {
+		out[i].Contract = r != nil && r.Holds(l)
 	}
 	return out
 }
@@ -51,6 +56,14 @@ type LimitUse struct {
 func (n *Node) Limits() []LimitUse {
 	refused := func(r conn.Refusal) int64 { return n.metrics.Refused[r].Load() }
 	unknown := math.NaN()
+	var relayed []LimitUse
+	if r := n.relaying(); r != nil {
+		s := r.Stats()
+		relayed = []LimitUse{
+			{"relay.contracts", float64(s.Contracts), float64(s.MaxContracts), s.Refused},
+			{"relay.buffer", float64(s.Buffer), float64(s.MaxBuffer), 0},
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	address, channels := 0, 0
@@ -70,9 +83,5 @@ func (n *Node) Limits() []LimitUse {
 		{"channel.unread", unknown, float64(n.conns.Unread), refused(conn.RefusedUnread)},
 		{"channel.errorRate", unknown, n.conns.ErrorRate, refused(conn.RefusedErrors)},
 	}
-	if r := n.relay; r != nil {
-		out = append(out, LimitUse{"relay.contracts", float64(len(r.contracts)), float64(r.policy.Contracts), r.refused},
-			LimitUse{"relay.buffer", float64(r.buffer), float64(r.policy.Buffer), 0})
-	}
-	return out
+	return append(out, relayed...)
 }

@@ -57,18 +57,19 @@ func (n *Node) Metrics() Metrics {
 	for _, r := range conn.Refusals() {
 		m.Refused[r.String()] = n.metrics.Refused[r].Load()
 	}
+	if r := n.relaying(); r != nil {
+		s := r.Stats()
+		m.Relay = RelayMetrics{
+			Contracts: Gauge{Current: s.Contracts, Max: s.MaxContracts}, Bridges: s.Bridges, Registered: s.Registered,
+			Bytes: s.Bytes, Buffer: s.Buffer, Refused: s.Refused,
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m.Refused["connections"], m.Refused["address"] = n.refused[0], n.refused[1]
 	m.Connections = Gauge{Current: len(n.links), Max: n.limits.Connections, Refused: n.refused[0]}
 	m.Members = Gauge{Current: n.members, Max: n.limits.Members, Refused: n.refused[2]}
 	m.Relay.Using = len(n.relays)
-	if r := n.relay; r != nil {
-		m.Relay = RelayMetrics{
-			Contracts: Gauge{Current: len(r.contracts), Max: r.policy.Contracts}, Bridges: len(r.bridges), Registered: len(r.agents),
-			Bytes: r.bytes.Load(), Buffer: r.buffer, Refused: r.refused, Using: len(n.relays),
-		}
-	}
 	return m
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/parley-p2p/parley/channel/internal/conn"
+	"github.com/parley-p2p/parley/channel/internal/relay"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
 	"github.com/parley-p2p/parley/wire"
@@ -43,7 +44,7 @@ type Node struct {
 	addresses map[string]int
 	refused   [3]int64 // connections in all and by address, members
 	loop      *loop
-	relay     *relay                        // set where this node relays for others
+	relay     *relay.Service                // set where this node relays for others
 	relays    []identity.PeerID             // that lead to this node
 	failed    map[identity.PeerID]time.Time // nodes that could not be reached lately
 	changed   chan struct{}                 // closed, and made anew, when agents join or leave
@@ -249,9 +250,7 @@ func (n *Node) newLink(c Carrier) (*link, error) {
 func (n *Node) removeLink(l *link) {
 	n.mu.Lock()
 	delete(n.links, l)
-	if n.relay != nil {
-		n.relay.gone(l)
-	}
+	r := n.relay
 	if l.counted {
 		if n.addresses[l.address]--; n.addresses[l.address] == 0 {
 			delete(n.addresses, l.address)
@@ -263,6 +262,9 @@ func (n *Node) removeLink(l *link) {
 		delete(n.byPeer, l.leads)
 	}
 	n.mu.Unlock()
+	if r != nil {
+		r.Gone(l)
+	}
 	n.wg.Done()
 }
 

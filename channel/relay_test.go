@@ -263,7 +263,7 @@ func TestRelayIdleBridge(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRelayed(t, RelayPolicy{})
 		ch, far := r.pair(t)
-		wait(idleBridge - 5*time.Second)
+		wait(2*time.Minute - 5*time.Second)
 		if ch.Err() != nil {
 			t.Error("ended early")
 		}
@@ -368,11 +368,14 @@ func TestDirectUpgrade(t *testing.T) {
 func TestRelayRemembersRefusals(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRelayed(t, RelayPolicy{})
-		listen(t, r.alice, "x")
-		r.b.relay.remember(r.charlie.Agent(), r.alice.Agent())
+		ch, far := r.pair(t)
+		if err := far.CloseWithError(BadFrom, "not from you"); err != nil {
+			t.Fatal(err)
+		}
+		<-ch.Done()
 		_, err := r.charlie.Open(t.Context(), r.alice.Agent(), "x")
 		wantErr(t, err, ErrNotAllowed)
-		wait(refusalMemory + time.Second)
+		wait(61 * time.Second)
 		mustOpen(t, r.charlie, r.alice, "x")
 	})
 }

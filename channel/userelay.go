@@ -11,6 +11,9 @@ import (
 	"github.com/parley-p2p/parley/wire/mux"
 )
 
+// registryDomain is the space of the channels by which agents register.
+const registryDomain = "parley/relay"
+
 // Retries of UseRelay while no relay serves.
 const (
 	relayRetry    = time.Second

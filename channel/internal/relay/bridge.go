@@ -1,4 +1,4 @@
-package channel
+package relay
 
 import (
 	"context"
@@ -22,7 +22,7 @@ const (
 //	creator ◀── near leg │ far leg ◀── target      and the credit for them back
 type bridge struct {
 	// static after it was made
-	relay    *relay
+	service  *Service
 	contract *contract // whose quota it counts against
 	from, to identity.AgentID
 	born     time.Time
@@ -51,8 +51,8 @@ type leg struct {
 	accepted  bool     // a first window has been passed on to this agent
 }
 
-func newBridge(r *relay, c *contract, from, to identity.AgentID, now time.Time) *bridge {
-	b := &bridge{relay: r, contract: c, from: from, to: to, born: now, active: now}
+func newBridge(s *Service, c *contract, from, to identity.AgentID, now time.Time) *bridge {
+	b := &bridge{service: s, contract: c, from: from, to: to, born: now, active: now}
 	for i := range b.legs {
 		b.legs[i] = &leg{bridge: b, granted: firstAllowance, allowance: firstAllowance}
 	}
@@ -73,7 +73,7 @@ func (l *leg) Content(_ *conn.Stream, content, record []byte) {
 	l.bytes += uint64(len(content))
 	if most := b.contract.policy.Bytes; most > 0 && l.bytes > most {
 		b.mu.Unlock()
-		b.end(Limit, "the relay carries no more bytes on this channel")
+		b.end(conn.Limit, "the relay carries no more bytes on this channel")
 		return
 	}
 	out := l.other.stream
@@ -85,7 +85,7 @@ func (l *leg) Content(_ *conn.Stream, content, record []byte) {
 	l.costs = append(l.costs, costOf(content))
 	out.Forward(content, record)
 	b.mu.Unlock()
-	b.relay.bytes.Add(int64(len(content)))
+	b.service.bytes.Add(int64(len(content)))
 }
 
 func costOf(content []byte) int32 { return int32(max(len(content), 32)) }
@@ -150,7 +150,7 @@ func (l *leg) passCredit() {
 		return
 	}
 	room := l.allowance - (l.granted - l.forwarded)
-	if l.pending > room && l.allowance < maxAllowance && l.bridge.relay.takeBuffer(l.allowance) {
+	if l.pending > room && l.allowance < maxAllowance && l.bridge.service.takeBuffer(l.allowance) {
 		room += l.allowance
 		l.allowance *= 2
 	}
@@ -167,7 +167,7 @@ func (l *leg) passCredit() {
 }
 
 // Ended passes on how one end has ended.
-func (l *leg) Ended(s *conn.Stream, err *Error) {
+func (l *leg) Ended(s *conn.Stream, err *conn.Error) {
 	b := l.bridge
 	if !b.finish() {
 		return
@@ -175,22 +175,22 @@ func (l *leg) Ended(s *conn.Stream, err *Error) {
 	b.mu.Lock()
 	out := l.other.stream
 	b.mu.Unlock()
-	if err != nil && err.Code == BadFrom && l == b.legs[1] {
-		b.relay.remember(b.from, b.to)
+	if err != nil && err.Code == conn.BadFrom && l == b.legs[1] {
+		b.service.remember(b.from, b.to)
 	}
 	switch {
 	case out == nil: // whoever opens it finds the bridge ended
 	case err == nil:
 		out.Close()
-	case err.Code == Lost:
-		out.Fail(BadTo, "the relay has lost the other agent")
+	case err.Code == conn.Lost:
+		out.Fail(conn.BadTo, "the relay has lost the other agent")
 	default:
 		out.Fail(err.Code, err.Text)
 	}
 }
 
 // end ends both legs with an error.
-func (b *bridge) end(code ErrorCode, text string) {
+func (b *bridge) end(code conn.Code, text string) {
 	if !b.finish() {
 		return
 	}
@@ -205,7 +205,7 @@ func (b *bridge) end(code ErrorCode, text string) {
 }
 
 // expire closes both legs, then says why.
-func (b *bridge) expire() { b.end(RelayExpired, "the contract with the relay has ended") }
+func (b *bridge) expire() { b.end(conn.RelayExpired, "the contract with the relay has ended") }
 
 // finish takes the bridge off the relay; the first caller gets true.
 func (b *bridge) finish() bool {
@@ -218,17 +218,17 @@ func (b *bridge) finish() bool {
 	held := b.legs[0].allowance + b.legs[1].allowance
 	b.legs[0].early, b.legs[1].early = nil, nil
 	b.mu.Unlock()
-	b.relay.finished(b, held)
+	b.service.finished(b, held)
 	return true
 }
 
 // open creates the far leg and joins it. It runs in a goroutine of the node.
-func (b *bridge) open(ctx context.Context, to *link, o conn.Opening) {
+func (b *bridge) open(ctx context.Context, to Client, o conn.Opening) {
 	far := b.legs[1]
 	o.Sink = far
-	s, err := to.conn.Open(ctx, o)
+	s, err := to.Conn().Open(ctx, o)
 	if err != nil {
-		b.end(BadTo, "the relay can't reach the agent")
+		b.end(conn.BadTo, "the relay can't reach the agent")
 		return
 	}
 	far.attach(s)
