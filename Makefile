@@ -28,7 +28,7 @@ run: ## serve the demo on a free loopback port and open a browser (ARGS="--no-op
 test: test-go test-client e2e ## everything CI runs: Go with -race, TypeScript, browser tests, other peers
 
 .PHONY: test-go
-test-go:
+test-go: star-originals
 	@echo "== Go: build, vet, tests with the race detector"
 	@$(need-capnp)
 	go build ./...
