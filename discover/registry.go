@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,8 +23,10 @@ import (
 // Bounds of the process registry.
 const (
 	maxInstanceFile = 64 << 10 // bytes
-	maxInstances    = 1024     // files that are looked at
+	usualInstance   = 8 << 10
+	maxInstances    = 1024 // files that are looked at
 	registryPoll    = 30 * time.Second
+	registryBlind   = time.Second // where the system tells no changes: less than a send waits
 	abandonedAfter  = time.Minute // for files whose making was interrupted
 )
 
@@ -141,7 +144,8 @@ func (g *Registration) Update(change func(*Instance)) error {
 }
 
 // write replaces the content in place: a new file would not carry the lock. A
-// reader that comes in between finds no JSON and looks again.
+// reader that comes in between finds the new content, and maybe the end of the
+// old one behind it.
 func (g *Registration) write() error {
 	raw, err := json.Marshal(g.inst)
 	if err != nil {
@@ -150,11 +154,10 @@ func (g *Registration) write() error {
 	if len(raw) > maxInstanceFile {
 		return fmt.Errorf("instance has %d bytes, limit %d", len(raw), maxInstanceFile)
 	}
-	if err := g.file.Truncate(0); err != nil {
+	if _, err := g.file.WriteAt(raw, 0); err != nil {
 		return err
 	}
-	_, err = g.file.WriteAt(raw, 0)
-	return err
+	return g.file.Truncate(int64(len(raw)))
 }
 
 // Close removes the file and unlocks it.
@@ -217,35 +220,41 @@ func readInstance(path string) (Instance, bool) {
 	if removeIfUnlocked(path) {
 		return Instance{}, false
 	}
-	raw, err := io.ReadAll(io.LimitReader(f, maxInstanceFile+1))
-	if err != nil || len(raw) > maxInstanceFile {
-		return Instance{}, false
-	}
 	var inst Instance
-	if err := json.Unmarshal(raw, &inst); err != nil || inst.PID <= 0 || inst.Peer == "" {
+	once := bufio.NewReaderSize(f, usualInstance) // in one call, for it may be written meanwhile
+	read := json.NewDecoder(io.LimitReader(once, maxInstanceFile))
+	if err := read.Decode(&inst); err != nil || inst.PID <= 0 || inst.Peer == "" {
 		return Instance{}, false
 	}
 	return inst, true
 }
 
 // Watch calls f with the running instances: now, and whenever they may have
-// changed, until ctx ends. Where the system tells no changes it looks every 30
-// seconds.
+// changed, until ctx ends. Where the system tells no changes (a user's inotify
+// instances are few and may all be taken) it looks every second.
 func (r *Registry) Watch(ctx context.Context, f func([]Instance)) error {
+	w, err := fsnotify.NewWatcher()
+	if err == nil {
+		defer w.Close()
+		err = w.Add(r.dir)
+	}
+	if err != nil {
+		r.follow(ctx, nil, nil, registryBlind, f)
+		return nil
+	}
+	r.follow(ctx, w.Events, w.Errors, registryPoll, f)
+	return nil
+}
+
+// follow looks at once, at every event, and every so often.
+func (r *Registry) follow(ctx context.Context, events <-chan fsnotify.Event, failures <-chan error,
+	every time.Duration, f func([]Instance)) {
 	look := func() {
 		if list, err := r.List(); err == nil {
 			f(list)
 		}
 	}
-	var events <-chan fsnotify.Event
-	var failures <-chan error
-	if w, err := fsnotify.NewWatcher(); err == nil {
-		defer w.Close()
-		if err := w.Add(r.dir); err == nil {
-			events, failures = w.Events, w.Errors
-		}
-	}
-	poll := time.NewTicker(registryPoll)
+	poll := time.NewTicker(every)
 	defer poll.Stop()
 	look()
 	for {
@@ -253,6 +262,7 @@ func (r *Registry) Watch(ctx context.Context, f func([]Instance)) error {
 		case e, ok := <-events:
 			if !ok {
 				events = nil
+				poll.Reset(registryBlind)
 			}
 			if strings.HasSuffix(e.Name, ".json") && !e.Has(fsnotify.Chmod) {
 				look()
@@ -265,7 +275,7 @@ func (r *Registry) Watch(ctx context.Context, f func([]Instance)) error {
 		case <-poll.C:
 			look()
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/parley-p2p/parley/identity"
@@ -204,6 +206,65 @@ func TestRegistryWatch(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// A user's inotify instances may all be taken. Whoever comes is still met before
+// a message to it is given up.
+func TestRegistryWatch_WithoutEvents(t *testing.T) {
+	r := openRegistry(t)
+	key := newKey(t)
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		var seen atomic.Int64
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			r.follow(ctx, nil, nil, registryBlind, func(all []Instance) { seen.Store(int64(len(all))) })
+		}()
+		synctest.Wait()
+		g, err := r.Register(Instance{Peer: key.PeerID()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * registryBlind) // of the bubble
+		synctest.Wait()
+		if n := seen.Load(); n != 1 {
+			t.Errorf("%d instances seen", n)
+		}
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// An instance that says more or less of itself is never missed meanwhile: no
+// event might follow.
+func TestRegistryUpdate_IsReadWholeAtAnyTime(t *testing.T) {
+	r := openRegistry(t)
+	g, err := r.Register(Instance{Peer: newKey(t).PeerID(), Addrs: []string{"/ip4/127.0.0.1/tcp/1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 200 {
+			_ = g.Update(func(inst *Instance) { inst.Site = strings.Repeat("s", 2000*(i%2)) })
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		if all, err := r.List(); err != nil || len(all) != 1 {
+			t.Fatalf("%v %v", all, err)
+		}
 	}
 }
 
