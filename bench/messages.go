@@ -16,9 +16,10 @@ const maxUnsettled = 15 << 20
 
 // pair is two pages that talk: on one node, or on two.
 type pair struct {
-	a, b  *page.Page
-	nodes []*node
-	got   atomic.Int64 // messages that b's handler had
+	a, b   *page.Page
+	nodes  []*node
+	inside []*inside
+	got    atomic.Int64 // messages that b's handler had
 }
 
 func (e *environment) pair(ctx context.Context, nodes int) (*pair, error) {
@@ -37,10 +38,15 @@ func (e *environment) pair(ctx context.Context, nodes int) (*pair, error) {
 	if p.b, err = p.nodes[nodes-1].page(ctx); err != nil {
 		return p, err
 	}
+	return p, p.meet(ctx)
+}
+
+// meet has b listen, and a connection stand.
+func (p *pair) meet(ctx context.Context) error {
 	if err := p.b.Start(ctx, protocol, func(string, []byte) { p.got.Add(1) }); err != nil {
-		return p, err
+		return err
 	}
-	return p, p.one(ctx, []byte("first")) // so that the connection stands
+	return p.one(ctx, []byte("first"))
 }
 
 func (p *pair) close() {
@@ -51,6 +57,9 @@ func (p *pair) close() {
 	}
 	for _, n := range p.nodes {
 		_ = n.stop()
+	}
+	for _, n := range p.inside {
+		n.close()
 	}
 }
 

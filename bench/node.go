@@ -124,7 +124,11 @@ func (n *node) get(path string) (string, error) {
 
 // page opens a session with a fresh key on the node.
 func (n *node) page(ctx context.Context) (*page.Page, error) {
-	return page.Dial(ctx, strings.Replace(n.url, "http", "ws", 1)+"/ws", page.Options{})
+	return dialPage(ctx, n.url)
+}
+
+func dialPage(ctx context.Context, url string) (*page.Page, error) {
+	return page.Dial(ctx, strings.Replace(strings.TrimSuffix(url, "/"), "http", "ws", 1)+"/ws", page.Options{})
 }
 
 // usage is what a process takes from the machine.
