@@ -63,7 +63,7 @@ type Node struct {
 // which a service manager loses patience (gateway.md §10).
 const (
 	drainTime = 2500 * time.Millisecond // for messages on their way
-	closeTime = 1500 * time.Millisecond // for sessions to be told
+	closeTime = 1500 * time.Millisecond // for sessions to be told; channels have 0.75 s more of their own
 
 	starLinger = 500 * time.Millisecond // for a star's sessions to close from their side
 )

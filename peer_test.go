@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,23 +28,32 @@ func loopbackConfig(t *testing.T) Config {
 // runNode runs a node for the length of a test.
 func runNode(t *testing.T, cfg Config) *Node {
 	t.Helper()
+	n, _ := startNode(t, cfg)
+	return n
+}
+
+// startNode is runNode for a test that stops the node: stop waits until it has
+// ended.
+func startNode(t *testing.T, cfg Config) (n *Node, stop func()) {
+	t.Helper()
 	ready := make(chan struct{})
 	cfg.Ready = func(Started) { close(ready) }
 	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
+	stop = sync.OnceFunc(func() {
+		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("node ended with %v", err)
 		}
 	})
+	t.Cleanup(stop)
 	<-ready
-	return n
+	return n, stop
 }
 
 func newPeer(t *testing.T, n *Node) *Peer {

@@ -3,6 +3,7 @@ package parley
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -203,5 +204,52 @@ func TestRelayPolicyOfConfig(t *testing.T) {
 	}
 	if asnOf("2001:4860:4860::8888") != 15169 || asnOf("8.8.8.8") != 0 || asnOf("12D3KooW") != 0 {
 		t.Errorf("autonomous system of 2001:4860:4860::8888 is %d", asnOf("2001:4860:4860::8888"))
+	}
+}
+
+// TestChannelsEndInOrder: when a node stops, what its agents have sent arrives at
+// the other node, and behind it an error on each channel that was not closed.
+func TestChannelsEndInOrder(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	other := runNode(t, loopbackConfig(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	stopping, stop := startNode(t, loopbackConfig(t))
+	a, b := join(ctx, t, stopping, "chess", newKey(t)), join(ctx, t, other, "chess", newKey(t))
+	l, err := b.Listen("moves/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var far [2]channel.Channel
+	for i := range far {
+		ch, err := a.Open(ctx, b.Agent(), "moves/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if far[i], err = l.Accept(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for range 200 {
+			if err := ch.Send(ctx, make([]byte, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == 1 {
+			_ = ch.Close()
+		}
+	}
+	stop()
+	for i, ch := range far {
+		received := 0
+		for err == nil {
+			if _, err = ch.Receive(ctx); err == nil {
+				received++
+			}
+		}
+		var e *channel.Error
+		if ended := err == io.EOF; received != 200 || ended != (i == 1) || !ended && (!errors.As(err, &e) || !e.Remote) {
+			t.Errorf("channel %d: received %d of 200, then %v", i, received, err)
+		}
+		err = nil
 	}
 }

@@ -77,8 +77,10 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// Run accepts connections until ctx ends, and returns when all of them and
-// everything else that the node started have ended.
+// Run accepts connections until ctx ends. It then ends them in order: what was
+// sent leaves, and every channel that its user has not closed ends with an error
+// at the other end, within 0.75 s. It returns when all of them and everything
+// else that the node started have ended.
 func (n *Node) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -120,7 +122,7 @@ func (n *Node) stop() {
 		l.end(ErrClosed)
 	}
 	for _, l := range links {
-		l.conn.Close()
+		l.conn.Drain()
 	}
 }
 

@@ -81,8 +81,10 @@ type Conn struct {
 	out    []byte
 	batch  []segment
 	sent   []*Stream
+	over   []*Stream // ended behind what was sent, with a sink that was not told yet
 	vec    net.Buffers
 	msgOut mux.Message
+	half   bool // the own direction has ended, or is broken
 
 	// guarded by mu
 	mu         sync.Mutex
@@ -102,6 +104,8 @@ type Conn struct {
 	tooMany    bool      // the peer caused more errors than it may
 	err        *Error    // why it ended
 	finish     bool      // the write loop ends once everything is written
+	draining   bool      // the connection ends in order
+	broken     *Error    // the carrier takes no more; what it has brought is still read
 	finishBy   time.Time
 	keep       keepalive
 	timer      *time.Timer
@@ -134,17 +138,17 @@ func New(carrier io.ReadWriteCloser, cfg Config, h Handler) *Conn {
 
 const (
 	readBuffer = 32 << 10
-	flushTime  = time.Second // what is queued when a connection ends has this long to leave
+	flushTime  = 750 * time.Millisecond // what is queued when a connection ends has this long to leave
 )
 
-// Run serves the connection until it breaks, the peer ends it, Close is called
-// or ctx ends, and returns the reason. Afterwards no goroutine of it is left.
+// Run serves the connection until it breaks, the peer ends it, Close or Drain is
+// called or ctx ends, which drains it, and returns the reason. Afterwards no goroutine of it is left.
 func (c *Conn) Run(ctx context.Context) error {
 	c.cfg.Metrics.Connections.Add(1)
 	defer c.cfg.Metrics.Connections.Add(-1)
 	c.startTimer()
 	go c.writeLoop()
-	stop := context.AfterFunc(ctx, c.Close)
+	stop := context.AfterFunc(ctx, c.Drain)
 	c.end(lost(c.readLoop()))
 	stop()
 	<-c.written
@@ -152,8 +156,8 @@ func (c *Conn) Run(ctx context.Context) error {
 	return c.Err()
 }
 
-// Close ends the connection: what is queued is sent, for a second at most, and
-// every channel ends. It does not wait for Run.
+// Close ends the connection and every channel at once: errors and closes that are
+// queued are sent, contents are not. It does not wait for Run.
 func (c *Conn) Close() { c.end(errorf(Closed, "the node closed the connection")) }
 
 // lost turns an error of the carrier into the one that channels see.
@@ -178,8 +182,10 @@ func (c *Conn) end(why *Error) {
 	}
 	c.err = why
 	c.finish = true
-	c.finishBy = time.Now().Add(flushTime)
-	c.arm(flushTime)
+	if !c.draining && c.broken == nil {
+		c.finishBy = time.Now().Add(flushTime)
+	}
+	c.arm(max(time.Until(c.finishBy), 0))
 	gone := make([]*Stream, 0, len(c.streams))
 	for _, s := range c.streams {
 		gone = append(gone, s)
@@ -322,6 +328,10 @@ func (c *Conn) sendControl(m *mux.Message) {
 // sendError queues an error record. To a document-only peer the added codes go
 // as unknown, named in the text.
 func (c *Conn) sendError(id uint32, code Code, text string) {
+	c.sendControl(c.errorRecord(id, code, text))
+}
+
+func (c *Conn) errorRecord(id uint32, code Code, text string) *mux.Message {
 	w := code.wire()
 	if c.peer.documentOnly && w > mux.BadFromID {
 		text = w.String() + ": " + text
@@ -331,7 +341,7 @@ func (c *Conn) sendError(id uint32, code Code, text string) {
 		text = text[:maxErrorText]
 	}
 	c.cfg.Metrics.ErrorsOut[w].Add(1)
-	c.sendControl(&mux.Message{Kind: mux.Error, Channel: id, Code: w, Text: text})
+	return &mux.Message{Kind: mux.Error, Channel: id, Code: w, Text: text}
 }
 
 // signal wakes the write loop.

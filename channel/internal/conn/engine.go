@@ -41,7 +41,7 @@ func (s *Stream) dropUnread() {
 
 // makeReady puts a stream in line for its turn.
 func (c *Conn) makeReady(s *Stream) {
-	if s.inReady || s.state == ended || s.own && !s.created || s.tx.len == 0 && !s.closing {
+	if s.inReady || s.state == ended || s.own && !s.created || s.tx.len == 0 && !s.closing && s.final == nil {
 		return
 	}
 	s.inReady = true
@@ -199,7 +199,9 @@ func (c *Conn) failStream(s *Stream, code Code, text string) {
 func (c *Conn) refuse(id uint32, code Code, text string) {
 	c.ended.add(id, time.Now())
 	c.sendError(id, code, text)
-	c.blame()
+	if !c.draining {
+		c.blame()
+	}
 }
 
 // blame counts a channel error that the peer caused.

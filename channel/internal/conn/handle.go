@@ -186,6 +186,9 @@ func (c *Conn) checkCreate(m *mux.Message) (Code, string) {
 	}
 	c.lastID = max(c.lastID, m.Channel)
 	c.used = true
+	if c.draining {
+		return BadTo, textStops
+	}
 	if ok, _ := c.creates.Allow(1, time.Now()); !ok {
 		c.cfg.Metrics.Refused[RefusedCreates].Add(1)
 		return Limit, "too many channels are created"

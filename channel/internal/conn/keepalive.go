@@ -32,7 +32,7 @@ func (c *Conn) startTimer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.timing.Add(1)
-	c.timer = time.AfterFunc(c.tick(), c.onTick)
+	c.timer = time.AfterFunc(c.nextLook(), c.onTick)
 }
 
 // arm sets when to look next. It is called with the lock held.
@@ -55,6 +55,14 @@ func (c *Conn) stopTimer() {
 // tick is the time between two looks. It divides the hello's and the ping's.
 func (c *Conn) tick() time.Duration { return min(c.limits.Keepalive/3, helloWait) }
 
+// nextLook is the time until the next look. It is called with the lock held.
+func (c *Conn) nextLook() time.Duration {
+	if c.draining || c.broken != nil {
+		return max(time.Until(c.finishBy), 0)
+	}
+	return c.tick()
+}
+
 func (c *Conn) onTick() {
 	defer c.timing.Done()
 	now := time.Now()
@@ -65,7 +73,7 @@ func (c *Conn) onTick() {
 	defer c.mu.Unlock()
 	switch {
 	case c.err == nil:
-		c.arm(c.tick())
+		c.arm(c.nextLook())
 	case !now.Before(c.finishBy):
 		c.carrier.Close() // both loops end
 	}
@@ -81,6 +89,10 @@ func (c *Conn) watch(now time.Time) *Error {
 	switch {
 	case c.err != nil:
 		return nil
+	case c.broken != nil && !now.Before(c.finishBy):
+		return c.broken
+	case c.draining && !now.Before(c.finishBy):
+		return errStops
 	case !c.writing.IsZero() && now.Sub(c.writing) > c.limits.WriteTimeout:
 		return errorf(Lost, "connection lost: the other end takes no bytes")
 	case c.cfg.Loopback:

@@ -111,6 +111,9 @@ func (c *Conn) register(o *Opening) (*Stream, error) {
 	if c.err != nil {
 		return nil, c.err
 	}
+	if c.draining {
+		return nil, errStops
+	}
 	if len(c.streams) >= c.peer.maxChannels && !c.peer.documentOnly {
 		return nil, errorf(Limit, "the other end takes no more channels on this connection")
 	}
@@ -196,6 +199,9 @@ func (c *Conn) Accept(m *mux.Message, a Accepting) *Stream {
 		if !a.Hold {
 			c.queueGrant(s, extra)
 		}
+	}
+	if c.draining {
+		c.endBehind(s, errorf(Unknown, textStops))
 	}
 	c.mu.Unlock()
 	c.signal()

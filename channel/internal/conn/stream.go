@@ -47,6 +47,7 @@ type Stream struct {
 	writers    line
 	deadline   time.Time
 	started    time.Time // when it was opened, accepted, or last granted
+	final      *Error    // the last record of this end, behind what is sent; nil: a close
 	err        *Error    // why it ended; nil and state ended: an orderly close
 	done       chan struct{}
 	create     *mux.Message // waiting in Conn.opening; nil while it is being signed
@@ -175,6 +176,8 @@ func (s *Stream) sendErr() error {
 	switch {
 	case s.closing:
 		return errClosed
+	case s.final != nil && s.state != ended:
+		return errStops
 	case s.state != ended:
 		return nil
 	case s.err != nil:

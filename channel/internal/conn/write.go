@@ -32,25 +32,27 @@ func (c *Conn) writeLoop() {
 	for {
 		c.mu.Lock()
 		any := c.collect()
-		finish := c.finish
+		finish, drained := c.finish, c.drained()
 		if any {
 			c.writing = time.Now()
 		}
 		c.mu.Unlock()
-		if any {
+		switch {
+		case any && !c.half:
 			if err := c.write(); err != nil {
-				c.end(lost(err))
-				c.carrier.Close() // so that the read loop ends
-				return
+				c.breakOff(lost(err))
 			}
 			c.sentBatch()
-			continue
-		}
-		if finish {
+		case any: // answers to what the other end sent meanwhile
+			c.sentBatch()
+		case drained:
+			c.halfClose()
+		case finish:
 			c.carrier.Close()
 			return
+		default:
+			<-c.wake
 		}
-		<-c.wake
 	}
 }
 
@@ -120,9 +122,7 @@ func (c *Conn) collectCreates() {
 func (c *Conn) collectTurn(s *Stream) int {
 	if s.tx.len == 0 {
 		before := len(c.out)
-		c.msgOut = mux.Message{Kind: mux.Close, Channel: s.id}
-		c.out = mux.AppendRecord(c.out, c.cfg.Encoding, &c.msgOut)
-		c.endStream(s, nil)
+		c.sendFinal(s)
 		return len(c.out) - before
 	}
 	full := s.tx.bytes >= sendQueue
@@ -202,6 +202,11 @@ func (c *Conn) sentBatch() {
 		s.sink.Sent(s)
 		c.sent[i] = nil
 	}
+	for i, s := range c.over {
+		s.sink.Ended(s, s.err)
+		c.over[i] = nil
+	}
+	c.over = c.over[:0]
 	if cap(c.out) > 2*batchBytes {
 		c.out = nil
 	}

@@ -183,9 +183,9 @@ func (l *leg) Ended(s *conn.Stream, err *conn.Error) {
 	case err == nil:
 		out.Close()
 	case err.Code == conn.Lost:
-		out.Fail(conn.BadTo, "the relay has lost the other agent")
+		out.End(conn.BadTo, "the relay has lost the other agent")
 	default:
-		out.Fail(err.Code, err.Text)
+		out.End(err.Code, err.Text)
 	}
 }
 
