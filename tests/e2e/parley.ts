@@ -70,6 +70,10 @@ export class Parley {
     return /^\s*open\s+(\S+)/m.exec(this.#output)![1]!
   }
 
+  get pid(): number {
+    return this.#process.pid!
+  }
+
   get port(): number {
     return Number(new URL(this.link).port)
   }
