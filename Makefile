@@ -68,7 +68,7 @@ endif
 .PHONY: bench
 bench: ## measure beside the floor and write docs/benchmarks.md (ARGS="latency rate topic pages start")
 	cd bench && go run . $(ARGS)
-	@if [ -z "$(ARGS)" ]; then cd bench && go run ./channel; fi
+	@if [ -z "$(ARGS)" ]; then cd bench && go run ./channel && go run ./star; fi
 
 .PHONY: microbench
 microbench: ## the benchmarks of single packages

@@ -105,10 +105,10 @@ func measureJoins(ctx context.Context, b *bench) ([]row, error) {
 		name      string
 		kind      int
 		count     map[kind]int // a run
-		cpu, rate string
+		cpu, rate goal
 	}{
-		{"RSA-2048", crypto.RSA, map[kind]int{reference: 800, parley: 800}, "≤ 150 µs", "≥ 5,000 /s"},
-		{"Ed25519", crypto.Ed25519, map[kind]int{reference: 40, parley: 4000}, "≤ 100 µs", "≥ 10,000 /s"},
+		{"RSA-2048", crypto.RSA, map[kind]int{reference: 800, parley: 800}, most(150e-6), least(5000)},
+		{"Ed25519", crypto.Ed25519, map[kind]int{reference: 40, parley: 4000}, most(100e-6), least(10_000, 100)},
 	} {
 		rates, cpus := figures{}, figures{}
 		err := b.each(ctx, setting{challenge: true}, func(s *server) error {
@@ -119,8 +119,8 @@ func measureJoins(ctx context.Context, b *bench) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, line("joins on open connections, "+m.name, m.rate, rates, rate, true),
-			line("server CPU per join, "+m.name, m.cpu, cpus, micros, false))
+		rows = append(rows, line("joins on open connections, "+m.name, m.rate, rates, rate),
+			line("server CPU per join, "+m.name, m.cpu, cpus, micros))
 	}
 	rates := figures{}
 	err := b.each(ctx, setting{challenge: true}, func(s *server) error {
@@ -128,7 +128,7 @@ func measureJoins(ctx context.Context, b *bench) ([]row, error) {
 		rates[s.kind] = r
 		return err
 	})
-	return append(rows, line("connect, join by RSA, leave", "≥ 2,000 /s", rates, rate, true)), err
+	return append(rows, line("connect, join by RSA, leave", least(2000), rates, rate)), err
 }
 
 func (b *bench) joins(ctx context.Context, s *server, kind, count int) (perSecond, cpu float64, err error) {

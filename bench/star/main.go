@@ -6,18 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 )
-
-// row is one line of the table.
-type row struct {
-	what      string
-	reference string
-	parley    string
-	ratio     string // how many times better parley is
-	target    string
-}
 
 // part is some rows that are measured together.
 type part struct {
@@ -35,6 +27,7 @@ func parts() []part {
 		{"members", measureMembers},
 		{"idle", measureIdle},
 		{"memory", measureMemory},
+		{"noise", measureNoise},
 	}
 }
 
@@ -42,8 +35,9 @@ func parts() []part {
 type bench struct {
 	root     string // of the repository
 	programs string // a folder with starserver
-	runs     int
-	profile  string
+	kinds    []kind // which servers are measured
+	runs     int    // of which a median is taken
+	profile  string // a folder for profiles of parley's server; empty: none
 }
 
 func main() {
@@ -61,11 +55,17 @@ func main() {
 }
 
 func run(ctx context.Context, report, only string, b *bench, names []string) error {
-	if err := b.build(ctx); err != nil {
+	missing, err := b.build(ctx)
+	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.programs)
-	kinds = slices.DeleteFunc(kinds, func(k kind) bool { return only != "" && string(k) != only })
+	if missing != "" {
+		fmt.Fprintln(os.Stderr, "bench:", missing)
+	}
+	b.kinds = slices.DeleteFunc([]kind{reference, parley}, func(k kind) bool {
+		return only != "" && string(k) != only || missing != "" && k == reference
+	})
 	var rows []row
 	for _, p := range parts() {
 		if len(names) > 0 && !slices.Contains(names, p.name) {
@@ -81,86 +81,22 @@ func run(ctx context.Context, report, only string, b *bench, names []string) err
 	if report == "" || len(names) > 0 || only != "" {
 		return nil
 	}
-	return rewrite(report, "star", "\n"+render(rows)+"\n")
+	return rewrite(report, "star", b.page(rows, missing))
 }
 
-func render(rows []row) string {
-	var b strings.Builder
-	b.WriteString("| measure | npm server | parley | better | must reach |\n|---|---|---|---|---|\n")
+// page is the section of the report.
+func (b *bench) page(rows []row, missing string) string {
+	not := 0
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", r.what, r.reference, r.parley, r.ratio, r.target)
-	}
-	return b.String()
-}
-
-// rewrite replaces what stands between the marks of a section in the report.
-func rewrite(path, name, text string) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	open, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->\n"
-	before, rest, ok := strings.Cut(string(raw), open)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for section %q", path, name)
-	}
-	return os.WriteFile(path, []byte(before+open+text+end+after), 0o644)
-}
-
-// figures are what was measured of each server.
-type figures map[kind]float64
-
-// line makes a row. more says that a greater figure is the better one.
-func line(what, target string, f figures, show func(float64) string, more bool) row {
-	text := func(k kind) string {
-		if v, ok := f[k]; ok {
-			return show(v)
+		if strings.Contains(r.verdict, "not") {
+			not++
 		}
-		return "–"
 	}
-	r := row{what: what, target: target, reference: text(reference), parley: text(parley), ratio: "–"}
-	a, ok1 := f[reference]
-	p, ok2 := f[parley]
-	if more {
-		a, p = p, a
+	if missing != "" {
+		missing = " " + strings.ToUpper(missing[:1]) + missing[1:] + "."
 	}
-	if ok1 && ok2 && p > 0 && a > 0 {
-		r.ratio = fmt.Sprintf("%.1f ×", a/p)
-	}
-	return r
-}
-
-func median(values []float64) float64 {
-	if len(values) == 0 {
-		return 0
-	}
-	sorted := slices.Sorted(slices.Values(values))
-	return sorted[len(sorted)/2]
-}
-
-func micros(v float64) string  { return trim(v*1e6) + " µs" }
-func millis(v float64) string  { return trim(v*1e3) + " ms" }
-func rate(v float64) string    { return thousands(v) + " /s" }
-func mbs(v float64) string     { return trim(v/1e6) + " MB/s" }
-func mb(v float64) string      { return trim(v/1e6) + " MB" }
-func percent(v float64) string { return trim(v*100) + " %" }
-func bytes(v float64) string   { return thousands(v) + " B" }
-
-func trim(v float64) string {
-	switch {
-	case v >= 100:
-		return fmt.Sprintf("%.0f", v)
-	case v >= 10:
-		return fmt.Sprintf("%.1f", v)
-	}
-	return fmt.Sprintf("%.2f", v)
-}
-
-func thousands(v float64) string {
-	text := fmt.Sprintf("%.0f", v)
-	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
+	load, _ := os.ReadFile("/proc/loadavg")
+	average, _, _ := strings.Cut(string(load), " ")
+	return fmt.Sprintf("\nMedians of %d runs; %d cores, load of the machine at the end %s; %d of %d rows not met.%s\n\n%s\n",
+		b.runs, runtime.NumCPU(), average, not, len(rows), missing, render(rows))
 }

@@ -123,8 +123,8 @@ func measureMessages(ctx context.Context, b *bench) ([]row, error) {
 	var rows []row
 	for _, m := range []struct {
 		size      int
-		cpu, rate string
-	}{{100, "≤ 4 µs", "≥ 200,000 /s"}, {1 << 10, "≤ 6 µs", "≥ 150,000 /s"}} {
+		cpu, rate goal
+	}{{100, most(4e-6, 4), least(200e3)}, {1 << 10, most(6e-6, 4), least(150e3)}} {
 		cpus, rates := figures{}, figures{}
 		err := b.each(ctx, setting{}, func(s *server) error {
 			t, err := b.throughput(ctx, s, 1, m.size)
@@ -134,8 +134,8 @@ func measureMessages(ctx context.Context, b *bench) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		rows = append(rows, line(fmt.Sprintf("server CPU per message of %d B", m.size), m.cpu, cpus, micros, false),
-			line(fmt.Sprintf("messages of %d B", m.size), m.rate, rates, rate, true))
+		rows = append(rows, line(fmt.Sprintf("server CPU per message of %d B", m.size), m.cpu, cpus, micros),
+			line(fmt.Sprintf("messages of %d B", m.size), m.rate, rates, rate))
 	}
 	return rows, nil
 }
@@ -144,10 +144,10 @@ func measureStreams(ctx context.Context, b *bench) ([]row, error) {
 	var rows []row
 	for _, m := range []struct {
 		n, size   int
-		cpu, rate string // targets; "": no row
+		cpu, rate goal // none: no row
 	}{
-		{1, 64 << 10, "≤ 45 µs", "≥ 600 MB/s"}, {1, 512 << 10, "≤ 330 µs", ""},
-		{1, 16 << 10, "", "≥ 350 MB/s"}, {100, 16 << 10, "", "≥ 400 MB/s"},
+		{1, 64 << 10, most(45e-6, 8), least(600e6)}, {1, 512 << 10, most(330e-6), goal{}},
+		{1, 16 << 10, goal{}, least(350e6)}, {100, 16 << 10, goal{}, least(400e6)},
 	} {
 		cpus, rates := figures{}, figures{}
 		err := b.each(ctx, setting{}, func(s *server) error {
@@ -158,11 +158,11 @@ func measureStreams(ctx context.Context, b *bench) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		if m.cpu != "" {
-			rows = append(rows, line(fmt.Sprintf("server CPU per chunk of %d KiB", m.size>>10), m.cpu, cpus, micros, false))
+		if m.cpu != (goal{}) {
+			rows = append(rows, line(fmt.Sprintf("server CPU per chunk of %d KiB", m.size>>10), m.cpu, cpus, micros))
 		}
-		if m.rate != "" {
-			rows = append(rows, line(fmt.Sprintf("%d stream(s), chunks of %d KiB", m.n, m.size>>10), m.rate, rates, mbs, true))
+		if m.rate != (goal{}) {
+			rows = append(rows, line(fmt.Sprintf("%s, chunks of %d KiB", map[int]string{1: "one stream", 100: "100 streams at once"}[m.n], m.size>>10), m.rate, rates, mbs))
 		}
 	}
 	return rows, nil
@@ -208,13 +208,13 @@ func measureRoundTrip(ctx context.Context, b *bench) ([]row, error) {
 		p50[s.kind], p99[s.kind] = all.at(0.5), all.at(0.99)
 		return nil
 	})
-	return []row{line("round trip of 100 B, p50", "≤ 60 µs", p50, micros, false),
-		line("round trip of 100 B, p99", "≤ 250 µs", p99, micros, false)}, err
+	return []row{line("round trip of 100 B, p50", most(60e-6), p50, micros),
+		line("round trip of 100 B, p99", most(250e-6), p99, micros)}, err
 }
 
 // measureDials dials one after another, then 64 at once; each dial is ended.
 func measureDials(ctx context.Context, b *bench) ([]row, error) {
-	p50, p99, rates, cpus := figures{}, figures{}, figures{}, figures{}
+	p50, p99, rates := figures{}, figures{}, figures{}
 	err := b.each(ctx, setting{}, func(s *server) error {
 		from, err := s.joined(ctx, address(1))
 		if err != nil {
@@ -248,12 +248,11 @@ func measureDials(ctx context.Context, b *bench) ([]row, error) {
 			}
 		}
 		p50[s.kind], p99[s.kind] = all.at(0.5), all.at(0.99)
-		r, c, err := b.atOnce(s, 64, 3000, func() error { _, err := one(); return err })
-		rates[s.kind], cpus[s.kind] = r, c
+		rates[s.kind], _, err = b.atOnce(s, 64, 3000, func() error { _, err := one(); return err })
 		return err
 	})
-	return []row{line("dial to answer, p50", "≤ 0.2 ms", p50, millis, false), line("dial to answer, p99", "≤ 1 ms", p99, millis, false),
-		line("dials, 64 at once", "≥ 20,000 /s", rates, rate, true), line("server CPU per dial, begun and ended", "–", cpus, micros, false)}, err
+	return []row{line("dial to answer, p50", most(0.2e-3), p50, millis), line("dial to answer, p99", most(1e-3), p99, millis),
+		line("dials, 64 at once", least(20e3), rates, rate)}, err
 }
 
 // orEnd ends both streams of a dial.

@@ -7,7 +7,7 @@
 // "Listening on: <uri>", drains at SIGTERM, stops at once at a second one, and ends
 // with its standard input, so that it never outlives who started it. A line "gc"
 // there is answered by the bytes of the heap and the number of goroutines after a
-// collection; "heap FILE" and "cpu FILE" write profiles, the second from the last
+// collection that gives back what is free; "heap FILE" and "cpu FILE" write profiles, the second from the last
 // "cpu" on.
 package main
 
@@ -23,6 +23,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"runtime/pprof"
 	"strings"
 	"syscall"
@@ -32,7 +33,7 @@ import (
 
 func main() {
 	fixed := flag.Bool("fixed-nonces", false, "every random part of a nonce is zeros")
-	debug := flag.Bool("debug", false, "log to standard error")
+	verbose := flag.Bool("debug", false, "log to standard error")
 	certs := flag.String("certs", "", "write a certificate for loopback into this folder, and end")
 	flag.Parse()
 	if *certs != "" {
@@ -42,13 +43,13 @@ func main() {
 		}
 		return
 	}
-	if err := run(flag.Arg(0), *fixed, *debug); err != nil {
+	if err := run(flag.Arg(0), *fixed, *verbose); err != nil {
 		fmt.Fprintln(os.Stderr, "starserver:", err)
 		os.Exit(2)
 	}
 }
 
-func run(options string, fixed, debug bool) error {
+func run(options string, fixed, verbose bool) error {
 	o := star.Options{Host: "127.0.0.1"}
 	if options != "" {
 		d := json.NewDecoder(strings.NewReader(options))
@@ -60,7 +61,7 @@ func run(options string, fixed, debug bool) error {
 	if fixed {
 		o.Nonces = zeros{}
 	}
-	if debug {
+	if verbose {
 		o.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	srv, err := star.New(o)
@@ -101,7 +102,7 @@ func commands(in io.Reader, out io.Writer) {
 		switch verb {
 		case "gc":
 			runtime.GC()
-			runtime.GC() // the second empties what the first only emptied half: pools
+			debug.FreeOSMemory() // the second collection empties what the first only emptied half: pools
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
 			say(out, "heap", m.HeapAlloc, runtime.NumGoroutine())
