@@ -28,8 +28,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// quick are the times of tests that wait for leases.
-var quick = cluster.Times{Life: 1500 * time.Millisecond, Check: 300 * time.Millisecond, Claim: 2 * time.Second}
+// quick are the times of tests that wait for leases: no shorter than what a busy
+// machine keeps.
+var quick = cluster.Times{Life: 3 * time.Second, Check: 300 * time.Millisecond, Claim: 2 * time.Second}
 
 // open is a star without challenge that takes any address.
 var open = star.Options{OpenJoins: true, AnyMultiaddr: true, Drain: -1}

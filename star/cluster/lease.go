@@ -13,8 +13,8 @@ type lease struct {
 // goroutines.
 //
 // Silence counts by this server's own clock, and only while it can write to the
-// registry itself: while NATS elects a leader nobody can renew anything, and nobody
-// is to be taken for dead.
+// registry itself, and looks often enough to have heard the others: while NATS elects
+// a leader nobody can renew anything, and nobody is to be taken for dead.
 type leases struct {
 	// Static after construction.
 	self string
@@ -22,6 +22,7 @@ type leases struct {
 
 	all     map[string]*lease
 	renewed time.Time // when this server's own was last written
+	looked  time.Time // when expire was last called
 	suspect bool      // the registry is
 }
 
@@ -75,8 +76,10 @@ func (l *leases) valid(now time.Time) bool {
 
 // expire forgets and gives those whose lease has run out.
 func (l *leases) expire(now time.Time) (dead []string) {
+	slow := !l.looked.IsZero() && now.Sub(l.looked) > l.life/2
+	l.looked = now
 	switch {
-	case now.Sub(l.renewed) > l.life/2:
+	case slow || now.Sub(l.renewed) > l.life/2:
 		l.suspect = true
 		return nil
 	case l.suspect: // all may renew again, from now on

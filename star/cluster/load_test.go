@@ -1,28 +1,34 @@
 package cluster_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/parley-p2p/parley/star/proxy"
 )
 
 // stream is one dial under load: the dialer sends chunks whose bytes are known, the
-// callee answers each with one byte, and the next follows.
+// callee answers each with one byte, and the next follows a little later.
 type stream struct {
 	t            testing.TB
 	id           string
 	from, to     *testPeer
-	sent, passed atomic.Int64 // bytes that the dialer sent, that the callee took
+	passed       atomic.Int64 // bytes that the callee took
 	broken       atomic.Pointer[string]
+
+	mu   sync.Mutex // chunks leave in the order of their bytes
+	sent int64
 }
 
 const (
 	loadChunk = 8 << 10
 	loadAhead = 4
+	loadPause = 5 * time.Millisecond // so that leases are renewed on a busy machine, too
 )
 
 // load runs streams between peers.
@@ -51,15 +57,25 @@ func (l *load) run(from *testPeer, fromAddr string, to *testPeer, toAddr, id str
 	return s
 }
 
-func pattern(at int64) byte { return byte(at*7 + at>>8) }
+// pattern is what streams carry, again and again; no chunk is a whole number of it.
+var pattern = func() []byte {
+	b := make([]byte, patternSize+loadChunk)
+	for i := range b {
+		b[i] = byte(i % patternSize * 7)
+	}
+	return b
+}()
+
+const patternSize = 251
+
+// patternAt gives n bytes of a stream.
+func patternAt(at int64, n int) []byte { return pattern[at%patternSize:][:n] }
 
 func (s *stream) next() {
-	at := s.sent.Add(loadChunk) - loadChunk
-	data := make([]byte, loadChunk)
-	for i := range data {
-		data[i] = pattern(at + int64(i))
-	}
-	s.from.chunk(s.id+".dialer", data)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.from.chunk(s.id+".dialer", patternAt(s.sent, loadChunk))
+	s.sent += loadChunk
 }
 
 func (l *load) onData(p *testPeer, name string, data []byte) {
@@ -71,18 +87,18 @@ func (l *load) onData(p *testPeer, name string, data []byte) {
 		return
 	}
 	if side == "listener" {
-		for range data {
-			s.next()
-		}
+		time.AfterFunc(loadPause, func() {
+			for range data {
+				s.next()
+			}
+		})
 		return
 	}
 	at := s.passed.Load()
-	for i, b := range data {
-		if b != pattern(at+int64(i)) {
-			text := fmt.Sprintf("byte %d is wrong", at+int64(i))
-			s.broken.CompareAndSwap(nil, &text)
-			return
-		}
+	if !bytes.Equal(data, patternAt(at, len(data))) {
+		text := fmt.Sprintf("of %d bytes at %d some are wrong", len(data), at)
+		s.broken.CompareAndSwap(nil, &text)
+		return
 	}
 	now := s.passed.Add(int64(len(data)))
 	if n := int(now/loadChunk - at/loadChunk); n > 0 {
@@ -98,9 +114,9 @@ func (s *stream) flows() {
 		if end, ended := s.to.has(`["` + proxy.Error + s.id); ended {
 			s.t.Fatalf("stream %s ended with %s", s.id, end)
 		}
+		s.right()
 		return s.passed.Load() > before+2*loadChunk*loadAhead
 	})
-	s.right()
 }
 
 func (s *stream) right() {
@@ -129,8 +145,8 @@ func (s *stream) goesOnOrFails() (failed bool) {
 		_, there := s.to.has(`["` + proxy.Error + s.id + `.dialer","`)
 		_, here := s.from.has(`["` + proxy.Error + s.id + `.listener","`)
 		failed = there && here
+		s.right()
 		return failed || !there && !here && s.passed.Load() > before+2*loadChunk*loadAhead
 	})
-	s.right()
 	return failed
 }

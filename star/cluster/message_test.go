@@ -114,12 +114,36 @@ func TestLeases(t *testing.T) {
 	if dead := l.expire(at(11)); dead != nil {
 		t.Errorf("%v got no time to renew", dead)
 	}
-	l.own(at(17))
+	l.own(at(14))
+	if dead := l.expire(at(14)); dead != nil {
+		t.Errorf("%v taken for dead early", dead)
+	}
+	l.own(at(16))
+	l.expire(at(17))
 	if dead := l.expire(at(17.5)); len(dead) != 1 || dead[0] != serverB {
 		t.Errorf("dead: %v", dead)
 	}
 	if l.mentioned(serverB, at(18)) || l.find(serverB) != nil {
 		t.Error("alive because a member of it is there")
+	}
+}
+
+// A server that did not look for a while has not heard who renewed meanwhile.
+func TestSlowServerTakesNobodyForDead(t *testing.T) {
+	at := func(s int64) time.Time { return time.Unix(1000+s, 0) }
+	l := newLeases(serverA, 6*time.Second)
+	l.heard(serverB, leaseEntry{}, at(0))
+	l.own(at(0))
+	l.expire(at(1))
+	l.own(at(8)) // its renewals went on, its reading did not
+	for _, second := range []int64{8, 9, 11, 14} {
+		if l.own(at(second)); l.expire(at(second)) != nil {
+			t.Fatalf("taken for dead after %d s", second)
+		}
+	}
+	l.own(at(16))
+	if dead := l.expire(at(16)); len(dead) != 1 {
+		t.Errorf("dead: %v", dead)
 	}
 }
 

@@ -60,11 +60,30 @@ func (c *Cluster) watchOnce(ctx context.Context) error {
 			}
 			c.onMember(u, time.Now())
 		case now := <-ticker.C:
+			if !c.catchUp(servers) {
+				return nil
+			}
 			c.tick(now)
 		case <-c.again:
 			return nil
 		case <-ctx.Done():
 			return nil
+		}
+	}
+}
+
+// catchUp applies the renewals that have come, so that nobody is taken for dead
+// because this server was slow to read; false where the watcher has ended.
+func (c *Cluster) catchUp(servers jetstream.KeyWatcher) bool {
+	for {
+		select {
+		case u, ok := <-servers.Updates():
+			if !ok {
+				return false
+			}
+			c.onServer(u, time.Now())
+		default:
+			return true
 		}
 	}
 }
