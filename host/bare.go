@@ -108,6 +108,7 @@ func (h *bareHost) newSwarm(key identity.Key, parts bareParts) error {
 	h.swarm, err = swarm.NewSwarm(key.PeerID(), peers, h.bus,
 		swarm.WithResourceManager(parts.limits),
 		swarm.WithConnectionGater(parts.gater),
+		swarm.WithDialTimeoutLocal(dialTimeout),
 		swarm.WithDialRanker(rankDials))
 	if err != nil {
 		return fmt.Errorf("make swarm: %w", err)

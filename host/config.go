@@ -71,6 +71,10 @@ const (
 	// negotiateTimeout bounds agreeing on a protocol on a new stream. A healthy
 	// peer needs one round trip; a connection that doesn't answer is given up.
 	negotiateTimeout = 5 * time.Second
+	// dialTimeout bounds a dial with its handshakes, also by a private address:
+	// libp2p gives those 5 s, but a circuit behind one may lead anywhere, and a
+	// busy machine takes its time. What doesn't answer at all fails in 5 s anyhow.
+	dialTimeout = 15 * time.Second
 	// findDelay is how long a dial of known addresses has before others are
 	// looked for.
 	findDelay = 200 * time.Millisecond

@@ -58,10 +58,10 @@ func (n *Node) serveHop(s network.Stream) {
 	_ = s.Close()
 }
 
-// maxShaking bounds the circuits of one node that haven't finished their
+// defaultMaxShaking bounds the circuits of one node that haven't finished their
 // handshakes with pages here: they hold places that others need, of which there
 // are 1,024.
-const maxShaking = 256
+const defaultMaxShaking = 256
 
 // handOver is step 2. The stream belongs to the page's connection from then on.
 func (n *Node) handOver(s network.Stream, page *Page, to peer.ID) {
@@ -91,7 +91,7 @@ func (n *Node) handOver(s network.Stream, page *Page, to peer.ID) {
 func (n *Node) shake(id peer.ID) (over func(), ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.shaking[id] >= maxShaking {
+	if n.shaking[id] >= n.maxShaking {
 		return nil, false
 	}
 	n.shaking[id]++

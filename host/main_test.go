@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	libhost "github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
@@ -139,6 +140,7 @@ func plainHost(t testing.TB, opts ...libp2p.Option) libhost.Host {
 	t.Helper()
 	h, err := libp2p.New(append([]libp2p.Option{
 		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"), libp2p.DisableMetrics(),
+		libp2p.SwarmOpts(swarm.WithDialTimeoutLocal(dialTimeout)), // as a busy machine needs
 	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)

@@ -51,6 +51,7 @@ type Node struct {
 	relays     atomic.Pointer[relayClient]
 	pageListen []ma.Multiaddr
 	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
+	maxShaking int          // of each node: circuits that haven't finished their handshake
 	background sync.WaitGroup
 	making     sync.WaitGroup // calls of Page under way
 	cancel     context.CancelFunc
@@ -72,7 +73,11 @@ func New(key identity.Key, cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg.withDefaults(), pages: make(map[peer.ID]*Page), punched: make(map[peer.ID]bool), carried: make(map[peer.ID]int), shaking: make(map[peer.ID]int)}
+	n := &Node{
+		cfg: cfg.withDefaults(), maxShaking: defaultMaxShaking,
+		pages: make(map[peer.ID]*Page), punched: make(map[peer.ID]bool),
+		carried: make(map[peer.ID]int), shaking: make(map[peer.ID]int),
+	}
 	n.log = n.cfg.Logger
 	n.gater = &gater{next: n.cfg.Gater, others: make(map[peer.ID]bool)}
 	n.base = ma.StringCast("/p2p/" + key.PeerID().String()).Encapsulate(circuitAddr)
@@ -153,7 +158,7 @@ func (n *Node) hostOptions(key identity.Key) (_ []libp2p.Option, unused []io.Clo
 		libp2p.DefaultTransports,
 		libp2p.EnableRelay(),
 		libp2p.NoListenAddrs, // see listen
-		libp2p.SwarmOpts(swarm.WithDialRanker(rankDials)),
+		libp2p.SwarmOpts(swarm.WithDialRanker(rankDials), swarm.WithDialTimeoutLocal(dialTimeout)),
 	}
 	if n.cfg.Registerer != nil {
 		opts = append(opts, libp2p.PrometheusRegisterer(n.cfg.Registerer))
