@@ -119,6 +119,8 @@ type P2PConfig struct {
 	Router                string   `toml:"router"`     // "node" or "page"
 	Listen                []string `toml:"listen"`     // multiaddrs; empty: all transports, all interfaces, free ports
 	Connect               []string `toml:"connect"`    // multiaddrs with /p2p/, kept connected
+	MuxNetwork            string   `toml:"muxNetwork"` // take channels of nodes by WebSocket at /v1/NAME/mux; "": no
+	MuxPeers              []string `toml:"muxPeers"`   // nodes whose channels go so: wss://node.example/v1/NAME/mux#PEER-ID
 }
 
 // GatewayConfig is what a page's session may use.

@@ -170,6 +170,14 @@ func (c P2PConfig) check() error {
 			}
 		}
 	}
+	if !goodNetwork(c.MuxNetwork) {
+		errs = append(errs, fmt.Errorf("p2p.muxNetwork: %q; up to 64 letters, digits, dots, - and _", c.MuxNetwork))
+	}
+	for _, text := range c.MuxPeers {
+		if _, _, err := parseMux(text); err != nil {
+			errs = append(errs, fmt.Errorf("p2p.muxPeers: %q is no wss://node.example/v1/NAME/mux#PEER-ID", text))
+		}
+	}
 	for _, a := range c.OpenStars {
 		if !slices.Contains(c.Stars, a) {
 			errs = append(errs, fmt.Errorf("p2p.openStars: %q is not among p2p.stars", a))

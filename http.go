@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/parley-p2p/parley/admin"
+	"github.com/parley-p2p/parley/channel/muxws"
 	"github.com/parley-p2p/parley/client"
 	"github.com/parley-p2p/parley/gateway/consent"
 )
@@ -18,10 +19,11 @@ import (
 //	/parley.js, /parley.d.ts    the client
 //	/_parley/…                  status, metrics, dashboard, Go's profiles
 //	/_parley/consent            may pages of another site use the node?
+//	/v1/<network>/mux           channels of other nodes, where p2p.muxNetwork names it
 //	/health, /ready             for supervisors
 //	everything else             the site
 //
-// All but /health and /ready are behind the access policy, and the site's files
+// All but the mux, /health and /ready are behind the access policy, and the site's files
 // for those whom http.cors lets read them.
 func (n *Node) handler() (http.Handler, error) {
 	inner := http.NewServeMux()
@@ -48,6 +50,9 @@ func (n *Node) handler() (http.Handler, error) {
 	}
 	outer := http.NewServeMux()
 	outer.Handle("/ws", n.gateway) // asks the policy itself, before the upgrade
+	if name := n.cfg.P2P.MuxNetwork; name != "" {
+		outer.Handle("GET "+muxws.Path(name), n.muxes) // for nodes, which prove themselves; it refuses pages
+	}
 	outer.HandleFunc("/health", n.admin.Health)
 	outer.HandleFunc("/ready", n.admin.Ready)
 	outer.Handle("/", guarded)

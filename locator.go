@@ -22,7 +22,8 @@ import (
 // (docs/spec/channels.md §5). It is a channel.Locator:
 //
 //	Announce, Withdraw ─▶ wanted ─▶ Run ─▶ presence in parley/space/<hash>
-//	Locate ◀── presence of other nodes, or else the agent's page record
+//	Locate ◀── presence of other nodes, or else the agent's page record, or else
+//	           the nodes of p2p.muxPeers
 //
 // What an agent says of itself in its space are the relays that lead to it.
 type locator struct {
@@ -238,6 +239,11 @@ func (l *locator) Locate(ctx context.Context, space channel.SpaceHash, agent ide
 	if looking {
 		cancel()
 		<-pages
+	}
+	if len(found) == 0 { // presence does not go over a mux
+		for node := range l.node.muxAt {
+			found = append(found, channel.Location{Node: node})
+		}
 	}
 	return found, nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/parley-p2p/parley/admin"
 	"github.com/parley-p2p/parley/channel"
+	"github.com/parley-p2p/parley/channel/muxws"
 	"github.com/parley-p2p/parley/discover"
 	"github.com/parley-p2p/parley/gateway"
 	"github.com/parley-p2p/parley/gateway/access"
@@ -43,6 +44,8 @@ type Node struct {
 	topics   *topic.Node
 	located  *locator
 	channels *channel.Node
+	muxes    *muxws.Service             // nil where channels use no WebSocket
+	muxAt    map[identity.PeerID]string // nodes of p2p.muxPeers, and their URLs
 	backend  *backend
 	gateway  *gateway.Gateway
 	access   *access.Policy
@@ -186,6 +189,7 @@ func (n *Node) Run(ctx context.Context) error {
 	parts.Go(func() error { return n.found.Run(life) })
 	parts.Go(func() error { return n.located.Run(life) })
 	parts.Go(func() error { return n.channels.Run(life) })
+	parts.Go(func() error { return n.runMuxes(life) })
 	parts.Go(func() error { return n.useRelays(life) })
 	parts.Go(func() error { return n.gateway.Run(life) })
 	parts.Go(func() error { n.tendMemory(life); return nil })

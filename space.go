@@ -28,9 +28,12 @@ func (n *Node) makeChannels() (err error) {
 	}
 	n.located = newLocator(n)
 	n.channels, err = channel.New(channel.Config{
-		Network: n.host, Key: key, Locator: n.located, Own: n.ownPage, Quiet: !loopbackOnly(n.cfg.P2P.Listen), Logger: n.cfg.Log,
+		Network: n.host, Key: key, Locator: n.located, Own: n.ownPage, Dial: n.dialMux, Quiet: !loopbackOnly(n.cfg.P2P.Listen), Logger: n.cfg.Log,
 	})
 	if err != nil {
+		return err
+	}
+	if err := n.makeMuxes(key); err != nil {
 		return err
 	}
 	if policy, serves := n.cfg.relayPolicy(); serves {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -251,5 +254,62 @@ func TestChannelsEndInOrder(t *testing.T) {
 			t.Errorf("channel %d: received %d of 200, then %v", i, received, err)
 		}
 		err = nil
+	}
+}
+
+// TestChannelsOverWebSocket: two nodes that know nothing of each other but a URL
+// and a peer id; pages are refused there.
+func TestChannelsOverWebSocket(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	cfg := loopbackConfig(t)
+	cfg.P2P.MuxNetwork = "home"
+	server := runNode(t, cfg)
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir()) // so that they don't find each other on this machine
+	cfg = loopbackConfig(t)
+	address := "ws://localhost:" + strconv.Itoa(server.port) + "/v1/home/mux"
+	cfg.P2P.MuxPeers = []string{address + "#" + server.ID().String()}
+	client := runNode(t, cfg)
+	a, b := join(ctx, t, client, "chess", newKey(t)), join(ctx, t, server, "chess", newKey(t))
+	echo(t, b, "echo/1")
+	if info := exchange(ctx, t, a, b.Agent(), network.PathDirect); info.Node != server.ID() {
+		t.Errorf("connected to %s", info.Node)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http"+strings.TrimPrefix(address, "ws"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Origin", "http://localhost:"+strconv.Itoa(server.port))
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	if answer.StatusCode != http.StatusForbidden {
+		t.Errorf("a page gets %s", answer.Status)
+	}
+}
+
+func TestParseMux(t *testing.T) {
+	id := newKey(t).PeerID()
+	for text, want := range map[string]string{
+		"wss://node.example/v1/home/mux#" + id.String(): "wss://node.example/v1/home/mux",
+		"ws://localhost:1/v1/x/mux#" + id.String():      "ws://localhost:1/v1/x/mux",
+		"wss://node.example/v1/home/mux":                "",
+		"https://node.example/#" + id.String():          "",
+		"wss:///v1/x/mux#" + id.String():                "",
+		"::":                                            "",
+	} {
+		address, got, err := parseMux(text)
+		if address != want || (err == nil) != (want != "") || err == nil && got != id {
+			t.Errorf("%q: %q, %s, %v", text, address, got, err)
+		}
+	}
+	for name, want := range map[string]bool{"": true, "home": true, "name-v1.0": true, "a/b": false, "..": false, "ü": false, strings.Repeat("x", 65): false} {
+		if goodNetwork(name) != want {
+			t.Errorf("network %q", name)
+		}
 	}
 }

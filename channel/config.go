@@ -25,7 +25,10 @@ type Config struct {
 	Locator Locator         // nil: agents are dialled as peers
 	// Own reports whether another peer id than Network's leads to this node too,
 	// such as a page's (Accept); nil: none does. It must not block.
-	Own    func(id identity.PeerID) bool
+	Own func(id identity.PeerID) bool
+	// Dial makes a connection to a node that Network does not reach, such as over a
+	// WebSocket of which the URL is known; nil: there is no other way.
+	Dial   func(ctx context.Context, node identity.PeerID) (Carrier, error)
 	Limits Limits
 
 	// Quiet answers "no such space" and "no such agent" alike, after the same
@@ -106,7 +109,8 @@ type Location struct {
 // Carrier is an ordered stream of bytes that becomes a connection by Node.Serve.
 type Carrier struct {
 	// Stream carries the records. Each Write is a whole number of them. Close must
-	// end a Read and a Write that wait.
+	// end a Read and a Write that wait. Where it has a CloseWrite, that ends the own
+	// direction when the connection ends in order.
 	Stream io.ReadWriteCloser
 	Dialer bool          // this end opened it
 	Format wire.Encoding // Unpacked, or Packed for document-only peers

@@ -165,15 +165,15 @@ func (n *Node) handler(e wire.Encoding) network.Handler {
 func streamCarrier(s network.Stream, e wire.Encoding, dialer bool) Carrier {
 	c := Carrier{Stream: s, Dialer: dialer, Format: e, Local: s.Local(), Remote: s.Remote(), Path: s.Path()}
 	if a, ok := s.(network.Addressed); ok {
-		c.Address = addressKey(a.RemoteIP())
+		c.Address = AddressKey(a.RemoteIP())
 	}
 	return c
 }
 
-// addressKey is what counts as one address: an IPv4 address, or the /64 that one
+// AddressKey is what counts as one address: an IPv4 address, or the /64 that one
 // customer has of IPv6; "" where there is none, and for this machine, whose nodes
 // are told apart by their ids.
-func addressKey(ip netip.Addr) string {
+func AddressKey(ip netip.Addr) string {
 	switch {
 	case !ip.IsValid() || ip.IsLoopback():
 		return ""
@@ -185,6 +185,29 @@ func addressKey(ip netip.Addr) string {
 		return p.Addr().String()
 	}
 	return ip.String()
+}
+
+// Admits tells whether there is room for a connection from an address
+// (Carrier.Address), before anything is allocated for it. Errors: Limit, Closed.
+func (n *Node) Admits(address string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.admits(address, false)
+}
+
+// admits is called with the lock held.
+func (n *Node) admits(address string, dialer bool) error {
+	switch {
+	case n.ctx == nil || n.stopped:
+		return ErrClosed
+	case len(n.links) >= n.limits.Connections:
+		n.refused[0]++
+		return errorf(Limit, "too many connections")
+	case !dialer && n.addresses[address] >= n.limits.PerAddress:
+		n.refused[1]++
+		return errorf(Limit, "too many connections from one address")
+	}
+	return nil
 }
 
 // Serve makes a connection of a carrier and serves it until it ends or ctx does.
@@ -216,15 +239,8 @@ func (n *Node) newLink(c Carrier) (*link, error) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	switch {
-	case n.ctx == nil || n.stopped:
-		return nil, ErrClosed
-	case len(n.links) >= n.limits.Connections:
-		n.refused[0]++
-		return nil, errorf(Limit, "too many connections")
-	case !c.Dialer && n.addresses[c.Address] >= n.limits.PerAddress:
-		n.refused[1]++
-		return nil, errorf(Limit, "too many connections from one address")
+	if err := n.admits(c.Address, c.Dialer); err != nil {
+		return nil, err
 	}
 	l := &link{node: n, remote: c.Remote, leads: c.Remote, address: c.Address, path: c.Path, counted: !c.Dialer}
 	if l.leads == "" {

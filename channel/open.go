@@ -298,14 +298,11 @@ func (n *Node) connect(ctx context.Context, node identity.PeerID) (*link, error)
 
 // dial makes a connection and then serves it.
 func (n *Node) dial(ctx context.Context, node identity.PeerID, d *dial) {
-	dialCtx, cancel := context.WithTimeout(ctx, conn.OpenTimeout)
-	s, err := n.cfg.Network.Open(dialCtx, node, Protocol, ProtocolPacked)
-	cancel()
+	c, err := n.reach(ctx, node)
 	var l *link
 	if err == nil {
-		l, err = n.newLink(streamCarrier(s, encodingOf(s.Protocol()), true))
-		if err != nil {
-			_ = s.Reset() // it is refused anyway
+		if l, err = n.newLink(c); err != nil {
+			_ = c.Stream.Close() // it is refused anyway
 		}
 	}
 	n.mu.Lock()
@@ -320,6 +317,26 @@ func (n *Node) dial(ctx context.Context, node identity.PeerID, d *dial) {
 		err = n.serve(ctx, l)
 		n.log.Debug("connection ended", "peer", node, "reason", err)
 	}
+}
+
+// reach opens a stream to a node, or else asks Config.Dial.
+func (n *Node) reach(ctx context.Context, node identity.PeerID) (Carrier, error) {
+	opening, cancel := context.WithTimeout(ctx, conn.OpenTimeout)
+	s, err := n.cfg.Network.Open(opening, node, Protocol, ProtocolPacked)
+	cancel()
+	if err == nil {
+		return streamCarrier(s, encodingOf(s.Protocol()), true), nil
+	}
+	if n.cfg.Dial != nil {
+		opening, cancel := context.WithTimeout(ctx, conn.OpenTimeout)
+		defer cancel()
+		c, other := n.cfg.Dial(opening, node)
+		if other == nil {
+			return c, nil
+		}
+		n.log.Debug("no other way to a node", "peer", node, "reason", other)
+	}
+	return Carrier{}, err
 }
 
 // failedFor is how long a node that could not be reached is left out where a

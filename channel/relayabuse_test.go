@@ -269,11 +269,11 @@ func TestAddressKey(t *testing.T) {
 		"203.0.113.7": "203.0.113.7", "2001:db8:1:2:3::4": "2001:db8:1:2::", "fe80::1%eth0": "fe80::",
 		"127.0.0.1": "", "::1": "",
 	} {
-		if got := addressKey(netip.MustParseAddr(text)); got != want {
+		if got := AddressKey(netip.MustParseAddr(text)); got != want {
 			t.Errorf("address of %s is %q, want %q", text, got, want)
 		}
 	}
-	if got := addressKey(netip.Addr{}); got != "" {
+	if got := AddressKey(netip.Addr{}); got != "" {
 		t.Errorf("address of nobody is %q", got)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 
 	"github.com/parley-p2p/parley/identity"
-	"github.com/parley-p2p/parley/wire"
 	"github.com/parley-p2p/parley/wire/p2p"
 )
 
@@ -283,76 +282,6 @@ func TestLimitMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.join(t, "z", testKey(t, 11))
-}
-
-// socket is a MessageConn over channels.
-type socket struct {
-	in, out chan []byte
-	text    chan struct{} // a text message comes next
-	closed  chan struct{}
-}
-
-func (s *socket) ReadMessage(ctx context.Context) (bool, []byte, error) {
-	select {
-	case msg := <-s.in:
-		return true, msg, nil
-	case <-s.text:
-		return false, []byte("hello"), nil
-	case <-s.closed:
-		return false, nil, io.EOF
-	case <-ctx.Done():
-		return false, nil, ctx.Err()
-	}
-}
-
-func (s *socket) WriteMessage(_ context.Context, msg []byte) error {
-	select {
-	case s.out <- append([]byte{}, msg...):
-		return nil
-	case <-s.closed:
-		return io.ErrClosedPipe
-	}
-}
-
-func (s *socket) Close() error {
-	select {
-	case <-s.closed:
-	default:
-		close(s.closed)
-	}
-	return nil
-}
-
-func TestMessages(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		n := newTestNet(t)
-		a, b := n.start(t, 1, nil), n.start(t, 2, nil)
-		x, y := make(chan []byte), make(chan []byte)
-		sa := &socket{in: x, out: y, closed: make(chan struct{}), text: make(chan struct{})}
-		sb := &socket{in: y, out: x, closed: make(chan struct{}), text: make(chan struct{})}
-		ended := make(chan error, 1)
-		a.Node.start(func(ctx context.Context) {
-			a.Serve(ctx, Carrier{Stream: Messages(ctx, sa), Dialer: true, Format: wire.Packed, Local: a.key.PeerID(), Remote: b.key.PeerID()})
-		})
-		b.Node.start(func(ctx context.Context) {
-			ended <- b.Serve(ctx, Carrier{Stream: Messages(ctx, sb), Format: wire.Packed, Local: b.key.PeerID(), Remote: a.key.PeerID()})
-		})
-		synctest.Wait()
-		alice, bob := a.join(t, "chess", a.key), b.join(t, "chess", b.key)
-		l := listen(t, bob, "x")
-		ch := mustOpen(t, alice, bob, "x")
-		far := mustAccept(t, l)
-		send(t, ch, "hello")
-		receive(t, far, "hello")
-		if !far.Info().Verified {
-			t.Error("not verified")
-		}
-		sb.text <- struct{}{}
-		if err := <-ended; err == nil {
-			t.Error("a text message did not end the connection")
-		}
-		sa.Close()
-	})
 }
 
 var _ identity.Agent = identity.Key{}

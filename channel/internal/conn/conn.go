@@ -319,6 +319,15 @@ func (c *Conn) Send(m *mux.Message) {
 	c.signal()
 }
 
+// SendError puts an error about the whole connection before all data. It does not
+// end the connection.
+func (c *Conn) SendError(code Code, text string) {
+	c.mu.Lock()
+	c.sendError(mux.WholeConnection, code, text)
+	c.mu.Unlock()
+	c.signal()
+}
+
 func (c *Conn) sendControl(m *mux.Message) {
 	if len(c.control) < controlQueue && !c.finish {
 		c.control = mux.AppendRecord(c.control, c.cfg.Encoding, m)

@@ -99,7 +99,7 @@ func (s *Service) Request(c Client) {
 		s.mu.Unlock()
 	}
 	if why != "" {
-		c.Conn().Send(&mux.Message{Kind: mux.Error, Channel: mux.WholeConnection, Code: mux.RelayRefused, Text: why})
+		c.Conn().SendError(conn.RelayRefused, why)
 		return
 	}
 	c.Conn().Send(&mux.Message{Kind: mux.RelayAccept})
