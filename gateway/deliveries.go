@@ -54,10 +54,11 @@ func (s *session) Receive(ctx context.Context, d network.Delivery) error {
 	if err := v2.CheckContent(c); err != nil {
 		return err
 	}
-	if err := s.takeRoom(ctx, d); err != nil {
+	lone, err := s.takeRoom(ctx, d)
+	if err != nil || s.now(lone, it, len(c.Data)) {
 		return err
 	}
-	err := s.queue.Push(ctx, flow.Bulk, it, len(c.Data)+itemOverhead)
+	err = s.queue.Push(ctx, flow.Bulk, it, len(c.Data)+itemOverhead)
 	if err != nil {
 		s.giveRoom(d)
 	}
@@ -85,8 +86,9 @@ func notStarted(p network.Protocol) *identity.Error {
 }
 
 // takeRoom waits until the page holds few enough messages: of this conversation
-// first, so that a handler that hangs holds up no other.
-func (s *session) takeRoom(ctx context.Context, d network.Delivery) error {
+// first, so that a handler that hangs holds up no other. lone tells that it holds
+// none at all.
+func (s *session) takeRoom(ctx context.Context, d network.Delivery) (lone bool, err error) {
 	key := pair{d.From(), d.Protocol()}
 	s.mu.Lock()
 	c := s.conversations[key]
@@ -98,17 +100,18 @@ func (s *session) takeRoom(ctx context.Context, d network.Delivery) error {
 		s.conversations[key] = c
 	}
 	c.held++
+	lone = c.held == 1 && len(s.conversations) == 1
 	s.mu.Unlock()
 	if err := take(ctx, c.room); err != nil {
 		s.leave(key, c)
-		return err
+		return false, err
 	}
 	if err := take(ctx, s.settling); err != nil {
 		c.room.Give(1, maxHandling)
 		s.leave(key, c)
-		return err
+		return false, err
 	}
-	return nil
+	return lone, nil
 }
 
 func take(ctx context.Context, w *flow.Window) error {

@@ -49,10 +49,16 @@ func (s *session) begin(ctx context.Context, id int64, size int) (*request, erro
 
 // settle takes a request off the list; it is false where that has been done.
 func (s *session) settle(r *request) bool {
+	ok, _ := s.settleOne(r)
+	return ok
+}
+
+// settleOne is settle, and tells whether it was the only request.
+func (s *session) settleOne(r *request) (ok, lone bool) {
 	s.mu.Lock()
-	_, ok := s.pending[r]
+	_, ok = s.pending[r]
 	delete(s.pending, r)
-	counts := !r.silent
+	counts, lone := !r.silent, len(s.pending) == 0
 	s.mu.Unlock()
 	if ok && counts {
 		s.requests.Give(1, int64(s.g.cfg.Requests))
@@ -60,7 +66,7 @@ func (s *session) settle(r *request) bool {
 	if ok {
 		s.outgoing.Give(r.bytes, int64(s.g.cfg.OutboxTotal))
 	}
-	return ok
+	return ok, lone
 }
 
 // cancellable notes how an unsettled request is stopped.

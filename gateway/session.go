@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-p2p/parley/flow"
@@ -44,6 +45,7 @@ type session struct {
 	settling *flow.Window      // how many deliveries more the page may hold, of all conversations (v2)
 	rate     *flow.Bucket
 	work     sync.WaitGroup // publications that wait
+	writer   atomic.Pointer[link.Writer[item]] // of the socket that it has (v2); nil without
 	spaces   *spaces.Page   // what it has joined, and its channels; nil for v1
 
 	mu            sync.Mutex  // guards all below
@@ -216,8 +218,12 @@ const (
 	itemEnd                         // id: channel, flag: more, text: code, ref: text (v2)
 )
 
-// itemOverhead is what an item counts for besides its data.
-const itemOverhead = 64
+// itemOverhead is what an item counts for besides its data, and itemRoom the most
+// that its frame has around it.
+const (
+	itemOverhead = 64
+	itemRoom     = 1 << 10
+)
 
 // push queues an item that is never dropped, over the queue's bound: an answer,
 // or a change of membership. Their number is bounded by what the page asked for;
@@ -228,6 +234,16 @@ func (s *session) push(class flow.Class, it item, size int) {
 		defer s.mu.Unlock()
 		s.overflow()
 	}
+}
+
+// now has an item of size bytes of content written at once, where it is a lone
+// and small one and nothing is in its way; false leaves it to a push.
+func (s *session) now(lone bool, it item, size int) bool {
+	if !lone || size > socket.NowLimit-itemRoom {
+		return false
+	}
+	w := s.writer.Load()
+	return w != nil && w.Now(it)
 }
 
 // overflow lets go of a page that takes nothing. Called with mu.

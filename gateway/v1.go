@@ -32,8 +32,8 @@ func (g *Gateway) serveV1(l *link.Link, v access.Visitor) error {
 		return link.Violation(socket.Overloaded, err.Error())
 	}
 	page := &v1Session{session: s, l: l, bad: flow.NewBucket(badPerMinute/60.0, badPerMinute-1)}
-	var out link.Outlet[item] = &v1Outlet{session: s, l: l}
-	why := l.Run(page.readLoop, func() error { return link.WriteLoop(l, s.queue, out) })
+	w := link.NewWriter[item](l, s.queue, &v1Outlet{session: s, l: l})
+	why := l.Run(page.readLoop, w.Run)
 	s.log.Debug("socket ended", "code", int(why.Code), "reason", why.Reason, "theirs", why.Theirs)
 	s.end() // the peer is free before the socket's last words
 	return why

@@ -41,6 +41,8 @@ type v2Session struct {
 	acked    uint64 // of these, told to the page
 	ackBytes int    // bytes that came since
 	ackSince time.Time
+	ackTimer *time.Timer // nil until needed
+	ackArmed bool
 	pong     uint64 // of the page's last ping
 	pongDue  bool
 }
@@ -209,14 +211,16 @@ func (s *v2Session) serve(l *link.Link, resumed bool, has uint64) *link.Closing 
 	welcome := v2.AppendWelcome(nil, s.welcome(resumed))
 	s.mu.Unlock()
 	l.SetLimit(s.g.cfg.MaxFrame)
-	var out link.Outlet[item] = &v2Outlet{v2Session: s, l: l}
+	w := link.NewWriter[item](l, s.queue, &v2Outlet{v2Session: s, l: l})
+	s.writer.Store(w)
+	defer s.writer.CompareAndSwap(w, nil)
 	return l.Run(func() error { return s.readLoop(l) }, func() error {
 		for _, msg := range append([][]byte{welcome}, again...) {
 			if err := l.Write(socket.Binary, msg); err != nil {
 				return l.WriteError(err)
 			}
 		}
-		return link.WriteLoop(l, s.queue, out)
+		return w.Run()
 	})
 }
 

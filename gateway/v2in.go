@@ -73,11 +73,41 @@ func (s *v2Session) took(l *link.Link, n uint64, size int) {
 	}
 	s.received += n
 	s.ackBytes += size
-	due := n > 0 && (before == 0 || s.received-s.acked >= ackFrames || s.ackBytes >= ackBytes)
+	due := n > 0 && (s.received-s.acked >= ackFrames || s.ackBytes >= ackBytes)
+	if n > 0 && !due && !s.ackArmed {
+		s.armAck(ackDelay)
+	}
 	s.mu.Unlock()
 	if due {
 		l.Nudge()
 	}
+}
+
+// armAck sees to it that the page is told what has come. Called with mu.
+func (s *v2Session) armAck(after time.Duration) {
+	s.ackArmed = true
+	if s.ackTimer == nil {
+		s.ackTimer = time.AfterFunc(after, s.ackLater)
+		return
+	}
+	s.ackTimer.Reset(after)
+}
+
+// ackLater wakes the writer for what the page has not been told meanwhile, with
+// something else. Mostly it has: to wake the writer for every message, so that it
+// sets a timer, would be dearer.
+func (s *v2Session) ackLater() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ackArmed = false
+	if s.ended || s.link == nil || s.received == s.acked {
+		return
+	}
+	if wait := ackDelay - time.Since(s.ackSince); wait > 0 {
+		s.armAck(wait)
+		return
+	}
+	s.link.Nudge()
 }
 
 // control serves a frame that isn't numbered.
@@ -241,17 +271,25 @@ func (s *v2Session) pairOf(m v2.Send) (pair, error) {
 
 // sent is called when a message has reached its level or never will.
 func (s *v2Session) sent(r *request, o network.Outcome) {
+	ok, lone := s.settleOne(r)
 	switch {
-	case !s.settle(r):
+	case !ok:
 	case o.Err != nil:
 		s.fail(r.id, o.Err)
 	case o.Reply == nil:
-		s.push(flow.Control, item{kind: itemLevel, id: r.id, n: int64(o.Level)}, 0)
+		s.answer(lone, item{kind: itemLevel, id: r.id, n: int64(o.Level)}, 0)
 	case v2.CheckContent(*o.Reply) != nil:
 		s.fail(r.id, &identity.Error{Code: identity.CodeMalformed, Text: "the reply can't be read"})
 	case s.queue.Bytes() > 2*s.g.cfg.SessionBuffer:
 		s.fail(r.id, limitError("the reply was dropped: the page reads too slowly"))
 	default:
-		s.push(flow.Control, item{kind: itemReply, id: r.id, ref: *o.Reply}, len(o.Reply.Data))
+		s.answer(lone, item{kind: itemReply, id: r.id, ref: *o.Reply}, len(o.Reply.Data))
+	}
+}
+
+// answer answers a send: at once where it was the only request.
+func (s *v2Session) answer(lone bool, it item, size int) {
+	if !s.now(lone, it, size) {
+		s.push(flow.Control, it, size)
 	}
 }

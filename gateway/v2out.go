@@ -21,7 +21,7 @@ type v2Outlet struct {
 	*v2Session
 	l *link.Link
 
-	// owned by the writer
+	// owned by who writes: it holds the Writer's pen
 	batch v2.Batch
 	parts [][]byte
 }

@@ -3,7 +3,7 @@
 //
 //	l, err := link.Accept(w, r, log, []string{"parley.v2"}, 64<<10)
 //	why := l.Run(read, write)      until one of the two ends; read calls l.Read,
-//	                               write link.WriteLoop(l, queue, outlet)
+//	                               write is the Run of a Writer
 //	l.HangUp(why)                  with the right close code
 //
 // It writes what waits in a queue, many items at a time, pings, and lets go of

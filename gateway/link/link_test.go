@@ -92,7 +92,7 @@ func TestStopping_WritesWhatWaitsAndSaysGoodbye(t *testing.T) {
 	links := make(chan *link.Link, 1)
 	ws := open(t, func(l *link.Link) {
 		links <- l
-		why := l.Run(ignore(l), func() error { return link.WriteLoop(l, q, lines{l}) })
+		why := l.Run(ignore(l), func() error { return link.NewWriter(l, q, lines{l}).Run() })
 		l.HangUp(why)
 	})
 	l := <-links
@@ -114,7 +114,7 @@ func TestStopping_EndsAWriterThatIsNeverIdle(t *testing.T) {
 	links := make(chan *link.Link, 1)
 	ws := open(t, func(l *link.Link) {
 		links <- l
-		l.HangUp(l.Run(ignore(l), func() error { return link.WriteLoop(l, q, endless{lines{l}, q}) }))
+		l.HangUp(l.Run(ignore(l), func() error { return link.NewWriter(l, q, endless{lines{l}, q}).Run() }))
 	})
 	if err := q.TryPush(flow.Bulk, "more", 1); err != nil {
 		t.Fatal(err)
@@ -169,7 +169,7 @@ func TestRun_TellsHowItEnded(t *testing.T) {
 			q := flow.NewQueue[string](1 << 20)
 			ended := make(chan *link.Closing, 1)
 			ws := open(t, func(l *link.Link) {
-				read, write := ignore(l), func() error { return link.WriteLoop(l, q, lines{l}) }
+				read, write := ignore(l), func() error { return link.NewWriter(l, q, lines{l}).Run() }
 				if tt.read != nil {
 					read = tt.read(l)
 				}

@@ -3,14 +3,15 @@ package link
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/parley-p2p/parley/flow"
 	"github.com/parley-p2p/parley/identity"
 )
 
-// Outlet is the part of writing that differs between the protocols. Its methods
-// are called by the writer alone.
+// Outlet is the part of writing that differs between the protocols. Flush and
+// Farewell are called by one goroutine at a time.
 type Outlet[T any] interface {
 	// Open reports whether more may be written now.
 	Open() bool
@@ -23,28 +24,49 @@ type Outlet[T any] interface {
 	Farewell(bye *identity.Error) error
 }
 
-// WriteLoop writes what comes into a queue, as much at a time as is there, until
-// the link ends or the queue is closed. It keeps the connection alive meanwhile,
-// and lets go of a page that is silent or takes nothing.
-func WriteLoop[T any](l *Link, q *flow.Queue[T], out Outlet[T]) error {
+// Writer writes what comes into a queue, as much at a time as is there. It keeps
+// the connection alive meanwhile, and lets go of a page that is silent or takes
+// nothing.
+//
+// Most of it is one goroutine's, Run. But to wake that for a lone message takes
+// longer than to write it, so whoever brings one may have it written by Now.
+type Writer[T any] struct {
+	l   *Link
+	q   *flow.Queue[T]
+	out Outlet[T]
+
+	pen    sync.Mutex // held by who takes from the queue and writes; guards all below
+	live   bool       // Run runs, and hasn't come to its last words
+	owing  bool       // the socket keeps something that Now could not write
+	failed error      // of Now
+	batch  []T        // of Run
+	one    []T        // of Now
+}
+
+// NewWriter makes the writer of a link.
+func NewWriter[T any](l *Link, q *flow.Queue[T], out Outlet[T]) *Writer[T] {
+	return &Writer[T]{l: l, q: q, out: out}
+}
+
+// Run writes until the link ends or the queue is closed.
+func (w *Writer[T]) Run() error {
+	l := w.l
 	timer := time.NewTimer(pingEvery)
 	defer timer.Stop()
 	moved, pinged := time.Now(), time.Now()
-	var items []T
+	w.start()
+	defer w.stop()
 	for l.ctx.Err() == nil {
-		var err error
-		if items, err = next(q, out, items); err != nil {
+		wrote, err := w.turn()
+		if err != nil {
 			return err
 		}
-		if len(items) > 0 || out.Due() == 0 {
-			if err := out.Flush(items); err != nil {
-				return l.WriteError(err)
-			}
+		if wrote {
 			moved = time.Now()
 			continue
 		}
 		now := time.Now()
-		if q.Len() == 0 || out.Open() {
+		if w.q.Len() == 0 || w.out.Open() {
 			moved = now
 		} else if now.Sub(moved) >= stuckLimit {
 			return stuck
@@ -55,15 +77,83 @@ func WriteLoop[T any](l *Link, q *flow.Queue[T], out Outlet[T]) error {
 				return err
 			}
 		}
-		timer.Reset(wait(now, moved, pinged, out.Due()))
+		timer.Reset(wait(now, moved, pinged, w.out.Due()))
 		select {
-		case <-q.Ready():
+		case <-w.q.Ready():
 		case <-l.wake:
 		case <-timer.C:
 		case <-l.ctx.Done():
 		}
 	}
-	return lastWords(l, q, out)
+	return w.lastWords()
+}
+
+func (w *Writer[T]) start() {
+	w.pen.Lock()
+	defer w.pen.Unlock()
+	w.live = true
+}
+
+func (w *Writer[T]) stop() {
+	w.pen.Lock()
+	defer w.pen.Unlock()
+	w.live = false
+}
+
+// turn writes a batch, or whatever else is due.
+func (w *Writer[T]) turn() (wrote bool, err error) {
+	w.pen.Lock()
+	defer w.pen.Unlock()
+	if w.failed != nil {
+		return false, w.failed
+	}
+	if w.owing {
+		w.owing = false
+		if err := w.l.sock.Settle(); err != nil {
+			return false, w.l.WriteError(err)
+		}
+	}
+	if w.batch, err = next(w.q, w.out, w.batch); err != nil {
+		return false, err
+	}
+	if len(w.batch) == 0 && w.out.Due() != 0 {
+		return false, nil
+	}
+	if err := w.out.Flush(w.batch); err != nil {
+		return false, w.l.WriteError(err)
+	}
+	return true, nil
+}
+
+// Now writes an item before it returns, where nothing waits and nobody writes,
+// and reports whether it did; otherwise the item belongs into the queue. It
+// never blocks: what the socket doesn't take at once is left to Run. The item
+// must be small, socket.NowLimit at most with what is around it. It may be called
+// by any goroutine, one that pushes to the queue too: order is kept.
+func (w *Writer[T]) Now(item T) bool {
+	if !w.pen.TryLock() {
+		return false
+	}
+	defer w.pen.Unlock()
+	free := w.live && w.failed == nil && !w.owing && w.l.ctx.Err() == nil
+	if !free || w.q.Len() > 0 || !w.out.Open() || !w.l.sock.Hold() {
+		return false
+	}
+	w.one = append(w.one[:0], item)
+	err := Guard(w.l.log, w.flushOne)
+	w.owing = w.l.sock.Release()
+	if err != nil {
+		w.failed = w.l.WriteError(err)
+	}
+	if w.owing || w.failed != nil {
+		w.l.Nudge()
+	}
+	return true
+}
+
+func (w *Writer[T]) flushOne() error {
+	defer clear(w.one)
+	return w.out.Flush(w.one)
 }
 
 // next pops a batch into the memory of the last one, unless that was a burst's.
@@ -99,23 +189,26 @@ func (l *Link) WriteError(err error) error {
 }
 
 // lastWords writes what still waits, where the end is one in order.
-func lastWords[T any](l *Link, q *flow.Queue[T], out Outlet[T]) error {
-	why := l.Why()
+func (w *Writer[T]) lastWords() error {
+	why := w.l.Why()
 	if why.bye == nil {
 		return why
 	}
-	late := time.AfterFunc(lastWordWait, func() { l.sock.Interrupt(0) })
+	late := time.AfterFunc(lastWordWait, func() { w.l.sock.Interrupt(0) })
 	defer late.Stop()
+	w.pen.Lock()
+	defer w.pen.Unlock()
+	w.live = false
 	for {
-		items, err := q.TryPop(maxBatch, nil)
+		items, err := w.q.TryPop(maxBatch, nil)
 		if err != nil || len(items) == 0 {
 			break
 		}
-		if out.Flush(items) != nil {
+		if w.out.Flush(items) != nil {
 			return why
 		}
 	}
-	_ = out.Farewell(why.bye)
+	_ = w.out.Farewell(why.bye)
 	return why
 }
 

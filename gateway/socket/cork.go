@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/parley-p2p/parley/gateway/lend"
@@ -31,6 +32,7 @@ func (h *hijackKeeper) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		return nil, nil, err
 	}
 	h.conn = &corked{Conn: conn, heard: h.heard}
+	h.conn.prepare()
 	return h.conn, bufio.NewReadWriter(rw.Reader, bufio.NewWriterSize(h.conn, writeBuffer)), nil
 }
 
@@ -39,7 +41,8 @@ func (h *hijackKeeper) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // goroutine, pongs and close frames. One never lands inside the other.
 type corked struct {
 	net.Conn
-	heard func() // something came
+	heard func()          // something came
+	raw   syscall.RawConn // nil where a write can't be tried
 
 	end atomic.Int64 // when writing ends, in Unix nanoseconds; 0 while it goes on
 
@@ -48,6 +51,10 @@ type corked struct {
 	closing bool        // a close frame has been written: nothing may follow it
 	late    time.Time   // the deadline that was set for writing
 	piece   net.Buffers // what is written now
+	rest    []byte      // what a write without waiting left over: the next one begins with it
+	trial   trial
+
+	held bool // owned by the session's writer: it has mu and doesn't wait
 }
 
 // pieceLimit is how much is written at a time: a message of 64 KiB with what is
@@ -85,6 +92,9 @@ func (c *corked) Write(p []byte) (int, error) {
 
 // writeFrames writes whole frames that stand in parts, and changes the list.
 func (c *corked) writeFrames(parts [][]byte) error {
+	if c.held { // by the caller: only the writer gets here
+		return c.outNow(parts)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closing {
@@ -96,6 +106,11 @@ func (c *corked) writeFrames(parts [][]byte) error {
 // out writes in pieces, each of which has writeWait to get away: a slow page is
 // not a stuck one.
 func (c *corked) out(parts [][]byte) error {
+	if len(c.rest) > 0 && c.broken == nil {
+		c.allow()
+		_, c.broken = c.Conn.Write(c.rest)
+		c.rest = nil
+	}
 	for len(parts) > 0 && c.broken == nil {
 		parts = c.cut(parts)
 		c.allow()
