@@ -10,12 +10,23 @@ import (
 const (
 	ackAfter = 16
 	ackDelay = 2 * time.Millisecond
+	// That a message was taken, which its sender doesn't wait for, is mostly told
+	// together with its handling.
+	takenDelay = 50 * time.Millisecond
 )
 
 // fastTurn is the time for a window to be taken and settled within which it
 // grows: longer than a round trip around the world, shorter than a page that
 // labours.
 const fastTurn = 500 * time.Millisecond
+
+// tellSoon wakes the writer for what there is to tell, unless who settled may do
+// its work. The caller holds mu.
+func (st *inStream) tellSoon() {
+	if !st.held {
+		st.signal()
+	}
+}
 
 // signal wakes the writer of a stream. It never blocks.
 func (st *inStream) signal() {
@@ -27,11 +38,14 @@ func (st *inStream) signal() {
 
 // takenNow notes that d has been taken. The caller holds mu.
 func (st *inStream) takenNow(d *delivery) {
-	if d.flags&flagDelivered != 0 {
+	switch {
+	case d.flags&flagDelivered != 0:
 		st.tell(!st.more)
-		return
+	case d.flags&flagNoAck != 0: // all that will be told for long
+		st.later(ackDelay)
+	default:
+		st.later(takenDelay)
 	}
-	st.later()
 }
 
 // settledNow notes that d has been settled. The caller holds mu.
@@ -46,23 +60,28 @@ func (st *inStream) tell(now bool) {
 	st.news++
 	if now || st.news >= ackAfter || st.newsBytes >= st.window/2 {
 		st.flush = true
-		st.signal()
+		st.tellSoon()
 		return
 	}
-	st.later()
+	st.later(ackDelay)
 }
 
-// later sees to it that what is not told now is told soon.
-func (st *inStream) later() {
-	if st.armed || st.flush || st.finished {
+// later sees to it that what is not told now is told after some time. The caller
+// holds mu.
+func (st *inStream) later(after time.Duration) {
+	if st.flush || st.finished {
 		return
 	}
-	st.armed = true
+	at := time.Now().Add(after)
+	if st.armed && !at.Before(st.dueAt) {
+		return
+	}
+	st.armed, st.dueAt = true, at
 	if st.timer == nil {
-		st.timer = time.AfterFunc(ackDelay, st.due)
+		st.timer = time.AfterFunc(after, st.due)
 		return
 	}
-	st.timer.Reset(ackDelay)
+	st.timer.Reset(after)
 }
 
 func (st *inStream) due() {
@@ -74,7 +93,7 @@ func (st *inStream) due() {
 	}
 	if in := st.in; in.taken > max(st.toldTaken, in.final) || in.final > st.toldFinal || len(in.answers) > st.toldAnswers {
 		st.flush = true
-		st.signal()
+		st.tellSoon()
 	}
 }
 
@@ -93,41 +112,34 @@ func (st *inStream) release(cost int) {
 	if fast && st.window < st.peer.cfg.MaxWindow {
 		st.window = min(2*st.window, st.peer.cfg.MaxWindow)
 		st.flush = true
-		st.signal()
+		st.tellSoon()
 	}
 }
 
-// write is the stream's only writer: welcome, answers, acks, windows, bye.
+// write is the stream's writer: welcome, answers, acks, windows, bye.
 func (st *inStream) write() {
 	var buf, payload []byte
-	var end bool
+	wrote, end := false, false
 	for {
 		<-st.kick
 		for {
-			buf, payload, end = st.compose(buf[:0])
-			if len(buf) == 0 && !end {
+			var err error
+			buf, payload, end, err = st.compose(buf[:0], wrote)
+			wrote = len(buf) > 0
+			if err == nil && !wrote && !end {
 				break
 			}
-			err := st.put(buf, payload)
+			for _, part := range [][]byte{buf, payload} {
+				if err == nil && len(part) > 0 {
+					_, err = st.stream.Write(part)
+				}
+			}
 			if err != nil || end {
 				st.close(err)
 				return
 			}
 		}
 	}
-}
-
-func (st *inStream) put(buf, payload []byte) error {
-	if len(buf) > 0 {
-		if _, err := st.stream.Write(buf); err != nil {
-			return err
-		}
-	}
-	if len(payload) > 0 {
-		_, err := st.stream.Write(payload)
-		return err
-	}
-	return nil
 }
 
 // close ends the stream; the reader has ended or ends by it.
@@ -151,18 +163,36 @@ func (st *inStream) close(err error) {
 	_ = st.stream.Close()
 }
 
-// compose puts together what is to be written now; payload follows buf. end
-// says that nothing may follow. The caller does not hold mu.
-func (st *inStream) compose(buf []byte) (_, payload []byte, end bool) {
+// compose puts together what the writer is to write now; payload follows buf.
+// end says that nothing may follow. The caller does not hold mu.
+func (st *inStream) compose(buf []byte, wrote bool) (_, payload []byte, end bool, err error) {
 	p := st.peer
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if wrote {
+		st.writing = false
+	}
+	if st.writing { // whoever writes signals when he is done
+		return buf, nil, false, nil
+	}
+	if st.failed != nil {
+		return buf, nil, false, st.failed
+	}
+	buf = append(buf, st.left...)
+	st.left = nil
 	switch {
 	case st.finished:
-		return buf, nil, true
+		return buf, nil, true, nil
 	case st.in == nil:
-		return appendBye(buf, st.reason, 0, st.text), nil, true
+		return appendBye(buf, st.reason, 0, st.text), nil, true, nil
 	}
+	buf, payload, end = st.put(buf)
+	st.writing = len(buf) > 0
+	return buf, payload, end, nil
+}
+
+// put appends what there is to tell. The caller holds mu.
+func (st *inStream) put(buf []byte) (_, payload []byte, end bool) {
 	if !st.welcomed {
 		st.welcomed = true
 		buf = st.appendWelcome(buf)

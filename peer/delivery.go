@@ -99,9 +99,22 @@ func refusedBy(err error) verdict {
 // settle ends the share with v.
 func (s *share) settle(v verdict) {
 	d := s.d
+	var st *inStream
 	d.peer.mu.Lock()
+	if d.in != nil && d.in.stream != nil {
+		st = d.in.stream
+		st.held = true
+	}
 	ended := s.end(v)
+	now := false
+	if st != nil {
+		st.held = false
+		now = st.claimNow()
+	}
 	d.peer.mu.Unlock()
+	if now {
+		st.writeNow()
+	}
 	if ended {
 		d.report()
 	}

@@ -32,8 +32,9 @@ type link struct {
 	useful    bool   // something was taken or settled over this stream
 	answered  uint64 // highest seq with a refusal or reply
 	confirmed uint64 // what the other side was last told to be settled
+	writing   bool   // somebody writes: the writer, or a sender by himself (now.go)
 
-	// Owned by the writer.
+	// Owned by who writes.
 	items []item
 	buf   []byte
 
@@ -113,15 +114,17 @@ func (l *link) lose(err error) {
 // write writes what departs until the link is lost or idle. A nil error means
 // that it has been idle.
 func (l *link) write() error {
+	wrote := false
 	for {
-		idle, err := l.gather()
-		if err != nil {
+		var idle bool
+		var err error
+		if wrote, idle, err = l.gather(wrote); err != nil {
 			return err
 		}
-		if idle {
+		switch {
+		case idle:
 			return nil
-		}
-		if len(l.buf) > 0 || len(l.items) > 0 {
+		case wrote:
 			if err := l.flush(); err != nil {
 				l.lose(err)
 				<-l.lost
@@ -137,31 +140,45 @@ func (l *link) write() error {
 	}
 }
 
-// gather takes from the conversation what can be written now.
-func (l *link) gather() (idle bool, err error) {
+// gather takes from the conversation what can be written now, and reports whether
+// there is something: the caller writes it then, and calls again.
+func (l *link) gather(wrote bool) (something, idle bool, err error) {
 	c := l.c
 	var failed settlements
 	c.peer.mu.Lock()
+	if wrote {
+		l.writing = false
+	}
 	switch {
 	case c.peer.closed, c.blocked:
 		err = errPeerClosed
+	case l.writing: // whoever writes signals when he is done
 	case l.over, l.resuming:
-	case c.idle && c.unresolved == 0:
+		something = len(l.buf) > 0
+	case c.idle && c.unresolved == 0 && len(l.buf) == 0:
 		idle = true
 	default:
-		l.items = c.depart(l.window, l.limit, l.welcomed, l.items[:0], &failed)
-		if l.answered > l.confirmed && c.settled > l.confirmed && len(l.items) > 0 {
-			l.buf = appendSettled(l.buf, c.settled)
-			l.confirmed = c.settled
-		}
+		l.depart(&failed)
+		something = len(l.buf) > 0 || len(l.items) > 0
 	}
+	l.writing = l.writing || something || idle
 	last := c.flight.len() == 0
 	c.peer.mu.Unlock()
 	failed.tell()
 	if idle {
 		l.sayBye(last)
 	}
-	return idle, err
+	return something, idle, err
+}
+
+// depart takes what can be put on its way. The caller holds mu and writes.
+func (l *link) depart(failed *settlements) {
+	c := l.c
+	l.items = c.depart(l.window, l.limit, l.welcomed, l.items[:0], failed)
+	if l.answered > l.confirmed && c.settled > l.confirmed && len(l.items) > 0 {
+		l.buf = appendSettled(l.buf, c.settled)
+		l.confirmed = c.settled
+	}
 }
 
 // sayBye ends the stream in order; the reader ends with the other side's half.
@@ -210,8 +227,8 @@ func (l *link) writeBuf() error {
 	if len(l.buf) == 0 {
 		return nil
 	}
-	_, err := l.stream.Write(l.buf)
-	l.buf = l.buf[:0]
+	n, err := l.stream.Write(l.buf)
+	l.buf = l.buf[:copy(l.buf, l.buf[n:])] // what is left when the time was over
 	return err
 }
 

@@ -183,7 +183,9 @@ func (m *Member) leave(settled *settlements) (refused []*delivery) {
 // pageClosed is the verdict on what a session took and left behind.
 var pageClosed = verdict{level: verdictRefused, code: identity.CodeClosed, text: "page closed"}
 
-// Send puts a message into the outbox of (To, Protocol). It never blocks.
+// Send puts a message into the outbox of (To, Protocol). It never blocks, but for
+// a lone small message, which it writes itself: that may take half a second where
+// the connection takes nothing.
 // Messages of one conversation arrive in the order of the calls. An error means
 // that Done is not called: CodeMalformed, CodeReserved, CodeTooLarge,
 // CodeQueueFull, CodeLimit, CodeClosed. Otherwise Done is called once: for level
@@ -219,9 +221,14 @@ func (m *Member) Send(out network.Outgoing) (cancel func(), err error) {
 	if e.level == network.Queued {
 		e.done = c.late
 	}
+	now := c.claimNow(e)
 	p.mu.Unlock()
 	p.node.count.sent.Add(1)
-	c.signal()
+	if now != nil {
+		now.writeNow()
+	} else {
+		c.signal()
+	}
 	if e.level == network.Queued {
 		done(network.Outcome{Level: network.Queued})
 	}

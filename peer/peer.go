@@ -42,6 +42,7 @@ type Peer struct {
 	seen          seen
 	memory        time.Time   // every epoch met since then is remembered
 	sweeper       *time.Timer // forgets old inboxes; nil while there are none
+	hasty         hasty
 
 	wg sync.WaitGroup
 }
@@ -127,8 +128,10 @@ func (p *Peer) Close() {
 	for _, st := range p.current {
 		st.end(byeClosed, "")
 	}
-	if p.sweeper != nil {
-		p.sweeper.Stop()
+	for _, timer := range []*time.Timer{p.sweeper, p.hasty.timer} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	p.mu.Unlock()
 	p.cancel()

@@ -46,11 +46,17 @@ type inStream struct {
 	told        time.Time
 	timer       *time.Timer
 	armed       bool
+	dueAt       time.Time
 	ending      bool
 	reason      byeReason
 	text        string
-	finished    bool // nothing more is written after this
-	broken      bool // it ends by a reset
+	finished    bool   // nothing more is written after this
+	broken      bool   // it ends by a reset
+	held        bool   // who holds mu tells it himself
+	writing     bool   // somebody writes: the writer, or who settled (now.go)
+	buf         []byte // of the latter
+	left        []byte // what is left of it
+	failed      error  // why he couldn't write
 }
 
 // helloWithin is how long an opener may take to say hello.
