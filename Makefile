@@ -79,7 +79,7 @@ fuzz: ## every fuzz target for FUZZTIME (30s); FUZZPKGS=./wire/... for some
 	@for pkg in $$(go list $(FUZZPKGS)); do \
 		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "== $$pkg $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg; \
 		done; \
 	done
 

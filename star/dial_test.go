@@ -3,6 +3,7 @@ package star_test
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
@@ -35,28 +36,33 @@ func TestS_1_FinishedDialsLeaveNothing(t *testing.T) {
 		a.forgetEvents()
 		b.forgetEvents()
 	}
-	heap := func() int64 {
-		var m runtime.MemStats
-		for range 3 {
-			runtime.GC()
-		}
-		runtime.ReadMemStats(&m)
-		return int64(m.HeapAlloc)
+	dials := 2_000
+	if os.Getenv("PARLEY_LONG") != "" {
+		dials = 20_000
 	}
-	const dials = 2_000
 	for i := range dials {
 		dial(i)
 	}
-	before := heap()
+	before := heapInUse()
 	for i := range dials {
 		dial(dials + i)
 	}
-	if kept := heap() - before; kept > dials*100 {
-		t.Errorf("%d bytes kept for %d dials: %d each", kept, dials, kept/dials)
+	if kept := heapInUse() - before; kept > int64(dials)*100 {
+		t.Errorf("%d bytes kept for %d dials: %d each", kept, dials, kept/int64(dials))
 	}
 	if s := w.star.Stats().Streams; s.Dials != 0 || s.Held != 0 {
 		t.Errorf("left: %+v", s)
 	}
+}
+
+// heapInUse is what is left after collection.
+func heapInUse() int64 {
+	var m runtime.MemStats
+	for range 3 {
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 func (p *peer) forgetEvents() {
@@ -211,6 +217,34 @@ func TestS_14_VanishedPeers(t *testing.T) {
 					t.Errorf("the extended writer hears %s", got)
 				}
 			})
+		})
+	}
+}
+
+// S-14: the limit of a chunk is a setting; above it the connection is closed, and
+// the other end's streams end as with any peer that vanishes.
+func TestS_14_ChunkLimit(t *testing.T) {
+	o := open
+	o.Sockets.Message = 4 << 20
+	for _, c := range []struct {
+		o    star.Options
+		pass int
+	}{{open, 1_000_000 - 1}, {o, 4<<20 - 1}} {
+		bubble(t, c.o, func(t *testing.T, w *world) {
+			a, b := w.at(addrA), w.connect(socketio.DialOptions{Limits: socketio.Limits{Message: 8 << 20}})
+			b.join(addrB)
+			a.dial(addrA, addrB, "d")
+			a.chunk("d.dialer", make([]byte, c.pass))
+			if got := b.received("d.dialer", c.pass); len(got) != c.pass {
+				t.Errorf("%d of %d bytes", len(got), c.pass)
+			}
+			a.chunk("d.dialer", make([]byte, c.pass+1))
+			if got := b.wait(`["` + proxy.Error); got != `["`+proxy.Error+`d.dialer",true]` {
+				t.Errorf("after a chunk above the limit: %s", got)
+			}
+			if n, _ := w.star.Metric(`parley_star_limit_hits_total{limit="message"}`); n != 1 {
+				t.Errorf("counted %v times", n)
+			}
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -41,6 +42,12 @@ type world struct {
 
 func newWorld(t testing.TB, o star.Options) *world {
 	t.Helper()
+	return newWorldOver(t, o, func(l net.Listener) net.Listener { return l })
+}
+
+// newWorldOver is newWorld with something between the network and the star.
+func newWorldOver(t testing.TB, o star.Options, over func(net.Listener) net.Listener) *world {
+	t.Helper()
 	srv, err := star.NewHandler(o)
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +58,7 @@ func newWorld(t testing.TB, o star.Options) *world {
 	hs := &http.Server{Handler: srv.Handler()}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = hs.Serve(w.net) })
+	wg.Go(func() { _ = hs.Serve(over(w.net)) })
 	wg.Go(func() {
 		if err := srv.Run(ctx); err != nil {
 			t.Errorf("Run: %v", err)

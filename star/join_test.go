@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/parley-p2p/parley/star"
+	"github.com/parley-p2p/parley/star/proxy"
 	"github.com/parley-p2p/parley/star/socketio"
 )
 
@@ -46,6 +47,11 @@ func TestS_12_ErrorAnswers(t *testing.T) {
 			{"Qm id for an Ed25519 key", []string{"ss-join", addr, ed.PubKeyHex}, `["Signature Invalid"]`}, // the challenge is open: data is a signature
 			{"leave without an address", []string{"ss-leave"}, `["Invalid arguments"]`},
 			{"leave of nothing", []string{"ss-leave", "x"}, `["Invalid multiaddr"]`},
+			{"leave of another's", []string{"ss-leave", other}, `[]`},
+			{"accept of no stream", []string{proxy.Accept + "d.dialer"}, `[]`},
+			{"chunk of no stream", []string{proxy.Queue + "d.dialer", "text"}, `[]`},
+			{"end of no stream", []string{proxy.Error + "d.dialer", "=true"}, `[]`},
+			{"about no stream", []string{proxy.Queue + "d"}, `["Invalid arguments"]`},
 		} {
 			if got := p.call(c.event[0], c.event[1:]...); !strings.HasPrefix(got, c.want) {
 				t.Errorf("%s: %s, want %s", c.label, got, c.want)
@@ -143,6 +149,26 @@ func TestS_2_OpenChallenges(t *testing.T) {
 			t.Errorf("after 31 s: %s", got)
 		}
 	})
+}
+
+// S-2: what unfinished challenges keep of a connection is bounded, however many
+// there were.
+func TestS_2_ChallengesKeepLittle(t *testing.T) {
+	w := newWorld(t, star.Options{Drain: -1, Limits: star.Limits{Joins: -1, ServerJoins: -1}})
+	who := w.file.OfType(t, "Ed25519")
+	p := w.connect(socketio.DialOptions{})
+	ask := func(from, n int) {
+		for i := range n {
+			nonceOf(t, p.call("ss-join", fmt.Sprintf("/dns4/h%d/tcp/1/ws/p2p-websocket-star/ipfs/%s", from+i, who.PeerID), who.PubKeyHex))
+		}
+	}
+	const n = 1000
+	ask(0, n)
+	before := heapInUse()
+	ask(n, n)
+	if kept := heapInUse() - before; kept > n*50 {
+		t.Errorf("%d bytes kept of %d challenges", kept, n)
+	}
 }
 
 func nonceOf(t *testing.T, answer string) string {

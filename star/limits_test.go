@@ -271,9 +271,8 @@ var limitCases = map[string]limitCase{
 	}},
 	"upgrade": {nil, func(t *testing.T, w *world) {
 		_, body, _ := get(t, w, pollOpen)
-		sid := regexp.MustCompile(`"sid":"([^"]+)"`).FindStringSubmatch(body)[1]
 		u := *w.base
-		u.Path, u.RawQuery = "/socket.io/", "EIO=3&transport=websocket&sid="+sid
+		u.Path, u.RawQuery = "/socket.io/", "EIO=3&transport=websocket&sid="+sidOf(body)
 		c, err := ws.Dial(t.Context(), w.client, &u, nil, 1<<20, &ws.Memory{})
 		if err != nil {
 			t.Fatal(err)

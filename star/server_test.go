@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -246,6 +247,88 @@ func TestA_10_MalformedInput(t *testing.T) {
 		friend.chunk("d.dialer", []byte("still"))
 		other.received("d.dialer", 5)
 	})
+}
+
+// S-6: JSON that is nested too deep, and texts that are too long, end their own
+// connection: 1002 on a WebSocket, 400 and the end of the session by polling.
+func TestS_6_DeepJSONEndsItsConnectionAlone(t *testing.T) {
+	texts := map[string]string{"deep": "42" + strings.Repeat("[", 100_000), "deep and closed": `42["x",` + strings.Repeat("[", 8) + strings.Repeat("]", 8) + "]",
+		"deep answer": "430[" + strings.Repeat(`{"a":`, 50_000),
+		"long":        `42["` + strings.Repeat("x", 64<<10) + `"]`}
+	bubble(t, open, func(t *testing.T, w *world) {
+		friend, other := w.at(addrA), w.at(addrB)
+		friend.dial(addrA, addrB, "d")
+		for name, text := range texts {
+			closes(1002, text)(t, w)
+			_, body, _ := get(t, w, pollOpen)
+			sid := sidOf(body)
+			post := func(packet string) int {
+				resp, err := w.client.Post(w.base.String()+pollOpen+"&sid="+sid, "text/plain;charset=UTF-8", strings.NewReader(fmt.Sprintf("%d:%s", len(packet), packet)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				return resp.StatusCode
+			}
+			if first, next := post(text), post("2"); first != 400 || next != 400 {
+				t.Errorf("%s by polling: %d, then %d", name, first, next)
+			}
+		}
+		closes(1002, `42["x"`)(t, w)
+		friend.chunk("d.dialer", []byte("still"))
+		other.received("d.dialer", 5)
+		if got := friend.call("ss-leave", `=[[[[[[["seven deep, and the arguments"]]]]]]]`); got != `["Invalid arguments"]` {
+			t.Errorf("as deep as may be: %s", got)
+		}
+	})
+}
+
+// sidOf is the session in the answer to a handshake by polling.
+func sidOf(body string) string {
+	_, rest, _ := strings.Cut(body, `"sid":"`)
+	sid, _, _ := strings.Cut(rest, `"`)
+	return sid
+}
+
+// S-15: pages of other origins are kept out of every way in, where origins are
+// listed; programs, which have none, are not.
+func TestS_15_Origins(t *testing.T) {
+	o := open
+	o.Origins = []string{"https://app.example"}
+	bubble(t, o, func(t *testing.T, w *world) {
+		for _, c := range []struct {
+			origin     string
+			poll, sock int
+		}{{"https://app.example", 200, 101}, {"https://evil.example", 403, 403}, {"null", 403, 403}, {"", 200, 101}} {
+			for path, want := range map[string]int{pollOpen: c.poll, "/socket.io/?EIO=3&transport=websocket": c.sock} {
+				header := []string{"Origin", c.origin}
+				if want := strings.HasSuffix(path, "websocket"); want {
+					header = append(header, "Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+				}
+				if c.origin == "" {
+					header = header[2:]
+				}
+				if status := knock(t, w, path, header...); status != want {
+					t.Errorf("%s from %q: %d, want %d", path, c.origin, status, want)
+				}
+			}
+		}
+	})
+}
+
+// knock makes a request and gives up on what follows its status.
+func knock(t *testing.T, w *world, path string, header ...string) int {
+	t.Helper()
+	req, _ := http.NewRequest("GET", w.base.String()+path, nil)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := w.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
 }
 
 func TestOptionsThatCantWork(t *testing.T) {

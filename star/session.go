@@ -3,6 +3,7 @@ package star
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -91,11 +92,14 @@ func (srv *Server) Event(sock *socketio.Socket, e *socketio.Event) error {
 		s.onDial(e)
 		return nil
 	}
-	s.slow(&s.events, 1, srv.limits.Events, srv.limits.EventBurst, limitEvents)
+	if !strings.HasPrefix(e.Name, proxy.Queue) { // chunks are bounded by their bytes, whichever way they go
+		s.slow(&s.events, 1, srv.limits.Events, srv.limits.EventBurst, limitEvents)
+	}
 	switch {
 	case e.Name == eventLeave:
 		s.onLeave(e)
 	case s.side.Event(e):
+		s.ack(e, "") // nobody asks for that; who does is answered (S-12)
 	case e.AckID() != wire.NoAck:
 		s.ack(e, sayBadArguments)
 	}

@@ -1,8 +1,8 @@
 package proxy
 
 import (
+	"bytes"
 	"cmp"
-	"encoding/json"
 	"slices"
 	"strconv"
 	"strings"
@@ -263,25 +263,26 @@ func convert(arg []byte) ([]byte, bool) {
 	if arg[0] != '[' {
 		return nil, false
 	}
-	var numbers []uint8Number
-	if err := json.Unmarshal(arg, &numbers); err != nil {
-		return nil, false
-	}
-	data := make([]byte, len(numbers))
-	for i, n := range numbers {
-		data[i] = byte(n)
-	}
-	return data, true
+	return numbers(arg[1 : len(arg)-1])
 }
 
-// uint8Number is a JSON number from 0 to 255.
-type uint8Number uint8
-
-// UnmarshalJSON refuses everything else.
-func (n *uint8Number) UnmarshalJSON(b []byte) error {
-	v, err := strconv.ParseUint(string(b), 10, 8)
-	*n = uint8Number(v)
-	return err
+// numbers reads whole numbers from 0 to 255 with commas between them. That it is
+// JSON was checked before.
+func numbers(list []byte) ([]byte, bool) {
+	if len(bytes.TrimSpace(list)) == 0 {
+		return nil, true
+	}
+	data := make([]byte, 0, (len(list)+1)/2)
+	for list, more := list, true; more; {
+		var item []byte
+		item, list, more = bytes.Cut(list, []byte{','})
+		n, err := strconv.ParseUint(string(bytes.TrimSpace(item)), 10, 8)
+		if err != nil {
+			return nil, false
+		}
+		data = append(data, byte(n))
+	}
+	return data, true
 }
 
 // maxEnd is how much of an end's argument is passed on.

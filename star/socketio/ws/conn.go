@@ -38,8 +38,9 @@ const (
 )
 
 // Sizes of the reader. A payload up to inlineMax lies in the read buffer, a
-// larger one gets a Buf. After a large message the reader looks at a few bytes
-// only, so that the next large one is read where it will lie.
+// larger one gets a Buf. After a large message, and the small texts that follow it,
+// the reader looks at a few bytes only, so that the next large one is read where it
+// will lie.
 const (
 	readSize  = 16 << 10
 	bulkSize  = 512
@@ -87,7 +88,7 @@ type Conn struct {
 	// Owned by the reader.
 	rb       *Buf // the read buffer; nil while idle
 	r, w     int  // what is unread in it
-	bulk     bool // the last message was large
+	bulk     bool // the last message but texts was large
 	frag     *Buf // message so far, in fragments
 	fragLen  int
 	fragOp   Opcode // 0: none

@@ -114,8 +114,8 @@ func (c *Conn) readPayload(h header) (Message, error) {
 		}
 		m.Buf, m.Data = buf, buf.b
 	}
-	if h.op < Close {
-		c.bulk = h.n > inlineMax
+	if large := h.n > inlineMax; large || h.op == Binary { // a chunk's event, which is text, stands before each
+		c.bulk = large
 	}
 	if c.server {
 		mask(m.Data, h.key, 0)
