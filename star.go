@@ -94,6 +94,10 @@ type StarLimits struct {
 	NewMembersSecond int      `toml:"newMembersPerSecond"` // told to each member
 }
 
+// defaultAdmin is for metrics and health, which are nobody else's. A second star of
+// the machine, which did not ask for it, does without.
+const defaultAdmin = "127.0.0.1:9091"
+
 // defaultStar is what holds where nothing else is said.
 func defaultStar() StarConfig {
 	return StarConfig{
@@ -102,7 +106,7 @@ func defaultStar() StarConfig {
 		Refresh:  seconds(10),
 		Announce: string(star.AnnounceAll), Policy: string(star.PolicyOpen), ResetStrings: "extended",
 		Drain: seconds(30),
-		Admin: "127.0.0.1:9091", // metrics and health are nobody else's
+		Admin: defaultAdmin,
 		Limits: StarLimits{
 			Message: 1_000_000, Text: 64 * KiB, // what clients of the reference take
 			Sessions: 20_000, SessionsPerIP: 256, NewSessionsPerIP: 50, NewSessionBurst: 200,
@@ -211,7 +215,7 @@ func (c StarConfig) options() (star.Options, error) {
 		OpenJoins: !c.Challenge, AnyMultiaddr: !c.Strict, NoMetrics: !c.Metrics, Refresh: c.Refresh.D(),
 		Names: c.Names, Origins: c.Origins, TrustedProxies: proxies, MetricsAllow: readers,
 		Announce: star.Announce(c.Announce), Policy: star.Policy(c.Policy), ResetStrings: c.ResetStrings == "all",
-		Drain: unlimited(c.Drain.D()), Admin: c.Admin,
+		Drain: unlimited(c.Drain.D()), Admin: c.Admin, Spare: c.Admin == defaultAdmin,
 		Limits:  l.server(),
 		Sockets: socketio.Limits{Message: int(l.Message), Text: int(l.Text)},
 		Times:   socketio.Times{Stuck: l.Stuck.D()},

@@ -56,6 +56,7 @@ type Options struct {
 
 	Drain time.Duration // for streams to end; 30 s; negative: none
 	Admin string        // address of health and metrics; "" has no such port
+	Spare bool          // where Admin is taken the server does without
 
 	Limits  Limits
 	Sockets socketio.Limits

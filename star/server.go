@@ -65,13 +65,27 @@ func New(o Options) (*Server, error) {
 	if srv.listener, err = net.Listen("tcp", at); err != nil {
 		return nil, identity.Errorf(identity.CodeUnreachable, "star: listen: %w", err)
 	}
-	if srv.opts.Admin != "" {
-		if srv.admin, err = net.Listen("tcp", srv.opts.Admin); err != nil {
-			_ = srv.listener.Close()
-			return nil, identity.Errorf(identity.CodeUnreachable, "star: listen for admin: %w", err)
-		}
+	if err := srv.listenAdmin(); err != nil {
+		_ = srv.listener.Close()
+		return nil, err
 	}
 	return srv, nil
+}
+
+func (srv *Server) listenAdmin() (err error) {
+	if srv.opts.Admin == "" {
+		return nil
+	}
+	srv.admin, err = net.Listen("tcp", srv.opts.Admin)
+	switch {
+	case err == nil:
+		return nil
+	case srv.opts.Spare:
+		srv.admin = nil
+		srv.log.Warn("no admin port, since another program has it; --admin names another one", "error", err)
+		return nil
+	}
+	return identity.Errorf(identity.CodeUnreachable, "star: listen for admin: %w", err)
 }
 
 // Close closes the ports of a server that never ran. After Run there is nothing

@@ -350,6 +350,33 @@ func TestStarHealth(t *testing.T) {
 	}
 }
 
+// TestStarAdminPortTaken: a second star of a machine does without the admin port
+// that nobody asked for; one that was asked for must be there.
+func TestStarAdminPortTaken(t *testing.T) {
+	const usual = "127.0.0.1:9091"
+	if l, err := net.Listen("tcp", usual); err == nil { // otherwise another program has it
+		defer l.Close()
+	}
+	p := runStar(t, []string{"PARLEY_STAR_ADMIN=" + usual})
+	if status, _ := p.get("/"); status != 200 {
+		t.Errorf("page: %d", status)
+	}
+	p.stop(syscall.SIGTERM)
+	if !strings.Contains(p.errOut.String(), "no admin port") {
+		t.Errorf("it says %q", p.errOut.String())
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p = run(t, nil, "star", "-p", "0", "--host", "127.0.0.1", "--admin", l.Addr().String())
+	_, _ = io.Copy(io.Discard, p.out)
+	if code := p.wait(); code != exitUsage || !strings.Contains(p.errOut.String(), "admin") {
+		t.Errorf("it ended with %d and says %q", code, p.errOut.String())
+	}
+}
+
 // TestStarInANode: [star] in the configuration runs one inside a node, and both
 // end together.
 func TestStarInANode(t *testing.T) {

@@ -20,6 +20,7 @@ var requirements = map[string][]string{"docs/spec/star.md": {"star", "tests/star
 var (
 	requirementRow = regexp.MustCompile(`^\| ([A-Z])-(\d+) \|[^|]*\|$`)
 	requirementGo  = regexp.MustCompile(`(?m)^func (Test([A-Z])_(\d+)_\w+)\(`)
+	listedTest     = regexp.MustCompile("[a-z/]+ `[^`]+`")
 	requirementTS  = regexp.MustCompile("(?m)^\\s*(?:describe|it|test)[^'\"`\\n]*\\(['\"`](([A-Z])-(\\d+) [^'\"`\\n]*)['\"`]")
 )
 
@@ -28,8 +29,9 @@ const (
 	noneNamed  = "none named so"
 )
 
-// TestRequirementTables: each numbered requirement names every test of it, or says
-// that there is none.
+// TestRequirementTables: each numbered requirement names tests that there are. The
+// table is written with -update; a test that it does not name yet is no fault, one
+// without a row is.
 func TestRequirementTables(t *testing.T) {
 	files := repository(t)
 	for spec, folders := range requirements {
@@ -46,6 +48,11 @@ func TestRequirementTables(t *testing.T) {
 				continue
 			}
 			no := m[1] + "-" + m[2]
+			for _, name := range listedTest.FindAllString(line, -1) {
+				if !slices.Contains(tests[no], name) && !*update {
+					t.Errorf("%s: %s names %s, which isn't there: make gen", spec, no, name)
+				}
+			}
 			if len(tests[no]) == 0 {
 				tests[no] = []string{noneNamed}
 			}
@@ -55,12 +62,7 @@ func TestRequirementTables(t *testing.T) {
 		for no, names := range tests {
 			t.Errorf("%s: %s has tests, %s, but no row", spec, no, names)
 		}
-		want := []byte(strings.Join(out, "\n") + "\n")
-		switch {
-		case bytes.Equal(want, files[spec]):
-		case !*update:
-			t.Errorf("%s doesn't name the tests there are: make gen", spec)
-		default:
+		if want := []byte(strings.Join(out, "\n") + "\n"); *update && !bytes.Equal(want, files[spec]) {
 			if err := os.WriteFile(filepath.Join("..", "..", filepath.FromSlash(spec)), want, 0o644); err != nil {
 				t.Fatal(err)
 			}

@@ -20,6 +20,7 @@ import (
 type pollState struct {
 	getting, posting bool
 	probing          bool          // a WebSocket is about to take over
+	left             time.Time     // when the last GET ended
 	wake             chan struct{} // capacity 1: look again
 	last             chan struct{} // closed when the close packet was given out
 	lastOnce         bool
@@ -35,7 +36,7 @@ var (
 )
 
 func (srv *Server) openPolling(w http.ResponseWriter, s *Socket, open []byte) {
-	s.poll = &pollState{wake: make(chan struct{}, 1), last: make(chan struct{})}
+	s.poll = &pollState{left: s.core.now(), wake: make(chan struct{}, 1), last: make(chan struct{})}
 	if !srv.register(s, nil) {
 		s.end(ws.CodeGoingAway, errDraining)
 		s.leave(errDraining)
@@ -71,7 +72,7 @@ func (s *Socket) leavePoll(p *pollState, get bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if get {
-		p.getting = false
+		p.getting, p.left = false, s.core.now()
 	} else {
 		p.posting = false
 	}

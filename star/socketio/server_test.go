@@ -419,3 +419,37 @@ func TestCloseSaysLastWords(t *testing.T) {
 		}
 	})
 }
+
+// The end of a server waits for those who poll as long as they may take to come
+// again, and not for those who have gone.
+func TestCloseWaitsForThosePolling(t *testing.T) {
+	for _, c := range []struct {
+		away time.Duration // since the last poll
+		took time.Duration // the end
+	}{{0, 5 * time.Second}, {2 * time.Second, 3 * time.Second}, {6 * time.Second, 0}} {
+		bubble(t, func(t *testing.T, w *world, _ *echo) {
+			w.poller("")
+			time.Sleep(c.away)
+			start := time.Now()
+			w.stop()
+			if took := time.Since(start).Round(100 * time.Millisecond); took != c.took {
+				t.Errorf("away for %v: the end took %v, want %v", c.away, took, c.took)
+			}
+		})
+	}
+	bubble(t, func(t *testing.T, w *world, _ *echo) {
+		sid := w.poller("")
+		time.Sleep(10 * time.Second)
+		got := make(chan string)
+		go func() {
+			_, body, _ := w.do("GET", polling+sid, "", "")
+			got <- body
+		}()
+		synctest.Wait()
+		start := time.Now()
+		w.stop()
+		if body, took := <-got, time.Since(start).Round(100*time.Millisecond); body != "1:1" || took != 0 {
+			t.Errorf("one that waits is told %q, after %v", body, took)
+		}
+	})
+}

@@ -299,11 +299,8 @@ func (s *Socket) depart() {
 // client that polls may then still fetch the last words.
 func (s *Socket) finish() {
 	s.depart()
-	s.mu.Lock()
-	p := s.poll
-	s.mu.Unlock()
-	if p != nil {
-		last := time.NewTimer(s.core.times.Linger)
+	if p, wait := s.lastPoll(); wait > 0 {
+		last := time.NewTimer(wait)
 		select {
 		case <-p.last:
 		case <-last.C:
@@ -317,6 +314,20 @@ func (s *Socket) finish() {
 	if s.counted {
 		s.core.running.Done()
 	}
+}
+
+// lastPoll says how long a client that polls may take to fetch the last words. One
+// that has not polled for that long has gone.
+func (s *Socket) lastPoll() (p *pollState, wait time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.poll == nil:
+		return nil, 0
+	case s.poll.getting:
+		return s.poll, s.core.times.Linger
+	}
+	return s.poll, s.core.times.Linger - s.core.now().Sub(s.poll.left)
 }
 
 // leave tells the Handler that there will be no more events, once.
