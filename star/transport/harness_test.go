@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -184,6 +185,11 @@ func (w *world) node(o transport.Options) *node { return w.nodeWith(newKey(w.t),
 
 func (w *world) nodeWith(key crypto.PrivKey, o transport.Options) *node {
 	w.t.Helper()
+	return w.nodeGated(key, o, nil, nil)
+}
+
+func (w *world) nodeGated(key crypto.PrivKey, o transport.Options, limits network.ResourceManager, gater connmgr.ConnectionGater) *node {
+	w.t.Helper()
 	n := &node{t: w.t, found: make(map[peer.ID]time.Duration), near: make(chan peer.ID, 8), conns: make(chan libtransport.CapableConn, 256)}
 	if o.Dialer == nil {
 		o.Dialer = w.dial
@@ -210,11 +216,11 @@ func (w *world) nodeWith(key crypto.PrivKey, o transport.Options) *node {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, &network.NullResourceManager{}, nil)
+	up, err := upgrader.New([]sec.SecureTransport{secure}, muxers, nil, &network.NullResourceManager{}, gater)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if _, err := t.Attach(up, nil, nil); err != nil {
+	if _, err := t.Attach(up, limits, gater); err != nil {
 		w.t.Fatal(err)
 	}
 	w.atEnd(func() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/star/address"
@@ -58,6 +59,21 @@ func TestWhatAStarSays(t *testing.T) {
 	} {
 		if err := refusal([]byte(arg)); identity.CodeOf(err) != identity.CodeRefused || err.Error() != want {
 			t.Errorf("%.20s became %v", arg, err)
+		}
+	}
+}
+
+// A day's budget comes back when the day is over, and when a clock went back.
+func TestBudgetOfTheNextDay(t *testing.T) {
+	s, day := newSpending(Budget{Day: 100}), time.Date(2026, 1, 1, 8, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		n    int64
+		at   time.Duration
+		want bool
+	}{{60, 0, true}, {60, time.Hour, false}, {1, 23 * time.Hour, false}, {60, 24 * time.Hour, true}, {40, 25 * time.Hour, true},
+		{1, 26 * time.Hour, false}, {100, 0, true}, {1, 0, false}} {
+		if got := s.spend(c.n, day.Add(c.at)); got != c.want {
+			t.Errorf("%d at %v: %v", c.n, c.at, got)
 		}
 	}
 }
