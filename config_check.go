@@ -156,9 +156,12 @@ func (c P2PConfig) check() error {
 		errs = append(errs, fmt.Errorf("p2p.namespace: %q; up to 64 characters without spaces, no slash at its ends", c.Namespace))
 	}
 	for _, a := range c.Listen {
-		if _, err := multiaddr.NewMultiaddr(a); err != nil && !isStar(a) {
+		if _, err := multiaddr.NewMultiaddr(a); err != nil && !isStar(a) && a != listenNone {
 			errs = append(errs, fmt.Errorf("p2p.listen: %q is no multiaddr such as /ip4/0.0.0.0/udp/4001/quic-v1", a))
 		}
+	}
+	if sockets, _ := c.listen(); len(sockets) > 0 && slices.Contains(c.Listen, listenNone) {
+		errs = append(errs, fmt.Errorf("p2p.listen: %q and %s exclude each other", listenNone, sockets[0]))
 	}
 	for _, list := range []struct {
 		key   string

@@ -203,6 +203,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"relay for whom", "relay.allow", "bob", "relay.allow"},
 		{"connect without id", "p2p.connect", "/ip4/1.2.3.4/tcp/1", "/p2p/ID"},
 		{"p2p listen", "p2p.listen", "1.2.3.4:80", "p2p.listen"},
+		{"no sockets and one", "p2p.listen", "none,/ip4/127.0.0.1/tcp/0", "exclude each other"},
 		{"protocol", "p2p.protocolName", "files", "p2p.protocolName"},
 		{"namespace", "p2p.namespace", "a b", "p2p.namespace"},
 		{"frame too small", "gateway.maxFrame", "1 KiB", "gateway.maxFrame"},

@@ -181,6 +181,42 @@ func TestRelayOfChannels(t *testing.T) {
 	exchange(ctx, t, a, b.Agent(), network.PathDirect)
 }
 
+// TestSpaceThroughARelayAlone: two nodes that nobody can dial, and that know
+// nothing of each other, have channels through the relay that both use.
+func TestSpaceThroughARelayAlone(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	cfg := loopbackConfig(t)
+	cfg.Relay.Profile = "own"
+	relay := runNode(t, cfg)
+	var nodes []*Node
+	for range 2 {
+		cfg = loopbackConfig(t)
+		cfg.P2P.Listen = []string{listenNone}
+		cfg.P2P.Relays = []string{relay.host.Addrs()[0].String() + "/p2p/" + relay.ID().String()}
+		nodes = append(nodes, runNode(t, cfg))
+	}
+	a, b := join(ctx, t, nodes[0], "chess", newKey(t)), join(ctx, t, nodes[1], "chess", newKey(t))
+	echo(t, b, "echo/1")
+	for relay.channels.Metrics().Relay.Registered < 2 {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			t.Fatal("the agents are not registered")
+		}
+	}
+	if info := exchange(ctx, t, a, b.Agent(), network.PathRelay); info.Relay != relay.ID() {
+		t.Errorf("through %s", info.Relay)
+	}
+	if addrs := nodes[0].host.Libp2p().Network().ListenAddresses(); len(addrs) != 0 {
+		t.Errorf("a node without sockets listens on %v", addrs)
+	}
+	if _, err := a.Open(ctx, b.Agent(), "echo/1", channel.DirectOnly()); !errors.Is(err, channel.ErrNoAgent) {
+		t.Errorf("opening without a relay: %v", err)
+	}
+}
+
 func TestRelayPolicyOfConfig(t *testing.T) {
 	friend := newKey(t)
 	for _, tt := range []struct {

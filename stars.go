@@ -23,15 +23,20 @@ func isStar(text string) bool {
 	return err == nil
 }
 
-// listen takes the stars out of p2p.listen: a node that listens on stars alone has
-// no sockets.
+// listenNone in p2p.listen stands for no sockets: nobody can dial the node or its
+// pages, and relays and stars are the only ways to it.
+const listenNone = "none"
+
+// listen takes the stars out of p2p.listen: a node that listens on stars alone, or
+// on listenNone, has no sockets.
 func (c P2PConfig) listen() (sockets, stars []string) {
 	sockets = []string{}
 	stars = slices.Clone(c.Stars)
 	for _, a := range c.Listen {
-		if isStar(a) {
+		switch {
+		case isStar(a):
 			stars = append(stars, a)
-		} else {
+		case a != listenNone:
 			sockets = append(sockets, a)
 		}
 	}

@@ -15,8 +15,8 @@ import (
 )
 
 // Open opens a channel to an agent of the space. It looks for it in this order:
-// on this node, proven on an open connection, where the Locator says, and as a
-// peer (docs/spec/channels.md §5).
+// on this node, proven on an open connection, where the Locator says, as a peer,
+// and at the relays that this node uses (docs/spec/channels.md §5).
 func (m *member) Open(ctx context.Context, to identity.AgentID, protocol string, opts ...OpenOption) (Channel, error) {
 	if protocol == "" || len(protocol) > MaxProtocol || !utf8.ValidString(protocol) {
 		return nil, errorf(BadSpace, "a protocol is 1 to 64 bytes of UTF-8")
@@ -79,6 +79,9 @@ func (a *attempt) run(ctx context.Context) (*channel, error) {
 			return ch, a.last
 		}
 	}
+	if !a.answered() { // what can't be found may be reached as this node is
+		relays = a.ownRelays(relays)
+	}
 	for _, r := range relays {
 		ch, err := a.through(ctx, r)
 		if err == nil || ctx.Err() != nil {
@@ -125,10 +128,30 @@ func (a *attempt) relays(places []Location) []identity.PeerID {
 	return out
 }
 
+// ownRelays adds the relays that lead to this node, which let it name whoever
+// else they lead to.
+func (a *attempt) ownRelays(relays []identity.PeerID) []identity.PeerID {
+	if a.directOnly {
+		return relays
+	}
+	for _, r := range a.member.node.Relays() {
+		if !slices.Contains(relays, r) {
+			relays = append(relays, r)
+		}
+	}
+	return relays
+}
+
+// answered reports whether a node that the agent may be at has said why not.
+func (a *attempt) answered() bool {
+	var e *Error
+	return errors.As(a.last, &e) && e.Remote
+}
+
 // through opens the channel through a relay.
 func (a *attempt) through(ctx context.Context, relay identity.PeerID) (*channel, error) {
 	n := a.member.node
-	if relay == n.cfg.Network.Local() {
+	if n.leadsHere(relay) {
 		return nil, errorf(BadTo, "this node is not a relay to itself")
 	}
 	l, err := n.connect(ctx, relay)

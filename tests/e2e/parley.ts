@@ -17,6 +17,7 @@ export interface Options {
   /** Of config/parley.toml, with `site`. */
   config?: string
   args?: string[]
+  env?: Record<string, string>
 }
 
 /** Settings that keep a node on this machine, away from all others. */
@@ -32,12 +33,13 @@ export class Parley {
   private constructor(options: Options, folder: string) {
     this.#options = options
     this.#folder = folder
-    const { port = 0, auth = 'link', connect = [], args = [] } = options
+    const { port = 0, auth = 'link', connect = [], args = [], env = {} } = options
     const flags = ['--no-open', '--linger', '--port', `${port}`, '--data', this.data, '--auth', auth, ...alone.flatMap((s) => ['--set', s])]
     const site = options.site ? [this.#writeSite(options.site)] : []
     this.#process = spawn(process.env.PARLEY_BIN!, ['serve', ...site, ...flags, ...connect.flatMap((a) => ['--connect', a]), ...args], {
       env: {
         ...process.env,
+        ...env,
         PARLEY_BIN: undefined, // it is ours, and no setting of parley
         XDG_RUNTIME_DIR: join(folder, 'run'),
       },
@@ -88,6 +90,15 @@ export class Parley {
     const [, peer] = /^\s*peer\s+(\S+)/m.exec(this.#output) ?? []
     if (!host || !ports || !peer) throw new Error(`no addresses in:\n${this.#output}`)
     return ports.split(', ').map((port) => `/ip4/${host}/${port}/p2p/${peer}`)
+  }
+
+  get pid(): number {
+    return this.#process.pid!
+  }
+
+  /** The node's own id. */
+  get peer(): string {
+    return /^\s*peer\s+(\S+)/m.exec(this.#output)![1]!
   }
 
   get data(): string {
