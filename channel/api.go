@@ -126,7 +126,7 @@ func Optimistic() OpenOption { return func(o *openOptions) { o.optimistic = true
 // Via opens the channel through this relay.
 func Via(relay identity.PeerID) OpenOption { return func(o *openOptions) { o.via = relay } }
 
-// DirectOnly forbids relays of channels.
+// DirectOnly forbids relays, of channels and of connections.
 func DirectOnly() OpenOption { return func(o *openOptions) { o.directOnly = true } }
 
 // Window is how much the other end may send before this end has read it, at

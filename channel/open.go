@@ -182,6 +182,10 @@ func (a *attempt) tryNode(ctx context.Context, node identity.PeerID) (*channel, 
 }
 
 func (a *attempt) try(ctx context.Context, l *link) (*channel, bool) {
+	if a.directOnly && l.path == network.PathRelay {
+		a.fail(errorf(BadTo, "only a relay leads to the agent"))
+		return nil, false
+	}
 	ch, err := a.openOn(ctx, l, 0)
 	if err == nil {
 		a.last = nil

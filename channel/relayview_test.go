@@ -85,6 +85,27 @@ func talk(t *testing.T, from, to Channel, text []byte) {
 	}
 }
 
+// TestDirectOnly: a connection that a circuit relay carries is not direct either.
+func TestDirectOnly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newTestNet(t)
+		a, b := n.start(t, 1, nil), n.start(t, 2, nil)
+		alice, bob := a.join(t, "chess", a.key), b.join(t, "chess", b.key)
+		listen(t, bob, "x")
+		for _, node := range n.nodes {
+			node.path = network.PathRelay
+		}
+		for range 2 { // the second finds a connection on which bob has proved himself
+			_, err := alice.Open(t.Context(), bob.Agent(), "x", DirectOnly())
+			wantErr(t, err, ErrNoAgent)
+			ch := mustOpen(t, alice, bob, "x")
+			if p := ch.Info().Path; p != network.PathRelay {
+				t.Errorf("path %s", p)
+			}
+		}
+	})
+}
+
 // TestOpenThroughOwnRelay: two agents that know nothing of each other's place, but
 // use the same relay, reach each other through it.
 func TestOpenThroughOwnRelay(t *testing.T) {
