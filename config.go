@@ -140,7 +140,21 @@ type NodeConfig struct {
 // RelayConfig says for whom the node is a relay.
 type RelayConfig struct {
 	Profile string   `toml:"profile"` // "off", "own" or "public"
-	Allow   []string `toml:"allow"`   // peer ids
+	Allow   []string `toml:"allow"`   // peer ids, or allowAll
+}
+
+// allowAll in relay.allow is everybody.
+const allowAll = "*"
+
+// allowed gives relay.allow as ids; none is everybody. Validate has seen that they
+// can be read.
+func (c RelayConfig) allowed() (ids []identity.PeerID) {
+	for _, text := range c.Allow {
+		if id, err := identity.ParsePeerID(text); err == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // PeerConfig is about messages between peers.

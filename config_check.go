@@ -21,7 +21,7 @@ import (
 func (c Config) Validate() error {
 	return errors.Join(
 		c.checkUnits(), c.Server.check(), c.HTTP.Validate(), c.Files.Validate(), c.checkAccess(),
-		c.Behavior.check(), c.P2P.check(), c.Relay.check(), c.Star.check(), c.checkLimits(),
+		c.Behavior.check(), c.P2P.check(), c.Relay.check(), c.checkRelay(), c.Star.check(), c.checkLimits(),
 	)
 }
 
@@ -200,11 +200,27 @@ func (c RelayConfig) check() error {
 		errs = append(errs, fmt.Errorf(`relay.profile: %q is none of "off", "own", "public"`, c.Profile))
 	}
 	for _, id := range c.Allow {
-		if _, err := identity.ParsePeerID(id); err != nil {
+		if _, err := identity.ParsePeerID(id); err != nil && id != allowAll {
 			errs = append(errs, fmt.Errorf("relay.allow: %q is no peer id", id))
 		}
 	}
+	if len(c.Allow) > 1 && slices.Contains(c.Allow, allowAll) {
+		errs = append(errs, fmt.Errorf("relay.allow: %q stands alone: it is everybody", allowAll))
+	}
 	return errors.Join(errs...)
+}
+
+// checkRelay refuses an open relay without limits that nobody asked for: relays
+// are found by strangers, who would use it up.
+func (c Config) checkRelay() error {
+	if c.Relay.Profile != "own" || len(c.Relay.Allow) > 0 {
+		return nil
+	}
+	if sockets, stars := c.P2P.listen(); len(stars) == 0 && (loopbackOnly(sockets) || len(c.P2P.Listen) > 0 && len(sockets) == 0) {
+		return nil // only this machine reaches it
+	}
+	return errors.New(`relay.allow: a relay with relay.profile = "own" (--relay) has no limits of bytes and time, so name whom it serves: ` +
+		`the peer ids of your other nodes (their first lines tell), or "*" for whoever asks; relay.profile = "public" serves strangers, a little each`)
 }
 
 // minFrame is the frame limit before a page has its peer: a smaller

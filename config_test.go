@@ -190,6 +190,41 @@ func TestEnvironmentNames(t *testing.T) {
 	}
 }
 
+// TestRelayForWhom: a relay without limits is for those on a list; on this machine
+// alone there are no strangers, and who wants to serve all of them says so.
+func TestRelayForWhom(t *testing.T) {
+	const star = "/dns4/star.example/tcp/443/wss/p2p-websocket-star"
+	for _, tt := range []struct {
+		name                   string
+		profile, allow, listen string
+		stars                  string
+		good                   bool
+	}{
+		{"nobody named", "own", "", "", "", false},
+		{"on an address of others", "own", "", "/ip4/127.0.0.1/tcp/0,/ip4/0.0.0.0/tcp/0", "", false},
+		{"reached over a star", "own", "", "/ip4/127.0.0.1/tcp/0", star, false},
+		{"on a star alone", "own", "", star, "", false},
+		{"one named", "own", "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN", "", "", true},
+		{"everybody named", "own", "*", "", "", true},
+		{"on this machine", "own", "", "/ip4/127.0.0.1/tcp/0,/ip6/::1/tcp/0", "", true},
+		{"without sockets", "own", "", "none", "", true},
+		{"with limits", "public", "", "", "", true},
+		{"off", "off", "", "", "", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := DefaultConfig()
+			for key, value := range map[string]string{"relay.profile": tt.profile, "relay.allow": tt.allow, "p2p.listen": tt.listen, "p2p.stars": tt.stars} {
+				if err := cfg.Set(key, value); value != "" && err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := cfg.Validate(); (err == nil) != tt.good {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
 func TestValidateRefuses(t *testing.T) {
 	tests := []struct{ name, key, value, want string }{
 		{"port too high", "server.port", "70000", "server.port"},
@@ -201,6 +236,8 @@ func TestValidateRefuses(t *testing.T) {
 		{"router", "p2p.router", "none", "p2p.router"},
 		{"relay", "relay.profile", "all", "relay.profile"},
 		{"relay for whom", "relay.allow", "bob", "relay.allow"},
+		{"relay for all and one", "relay.allow", "*,12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN", "stands alone"},
+		{"relay without limits for strangers", "relay.profile", "own", "name whom it serves"},
 		{"connect without id", "p2p.connect", "/ip4/1.2.3.4/tcp/1", "/p2p/ID"},
 		{"p2p listen", "p2p.listen", "1.2.3.4:80", "p2p.listen"},
 		{"no sockets and one", "p2p.listen", "none,/ip4/127.0.0.1/tcp/0", "exclude each other"},

@@ -117,10 +117,7 @@ func (n *Node) makeHost() error {
 	if err != nil {
 		return err
 	}
-	cfg, err := n.cfg.hostConfig()
-	if err != nil {
-		return err
-	}
+	cfg := n.cfg.hostConfig()
 	if n.stars, err = transport.New(key.Libp2p(), n.cfg.starOptions(n)); err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package parley
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
@@ -24,13 +23,14 @@ import (
 
 // This file says what each part of a node is told: one function a part.
 
-func (c Config) hostConfig() (host.Config, error) {
+func (c Config) hostConfig() host.Config {
 	sockets, _ := c.P2P.listen()
 	out := host.Config{
 		Listen:       sockets,
 		NoNAT:        loopbackOnly(sockets) || len(sockets) == 0 && len(c.P2P.Listen) > 0,
 		Relays:       c.P2P.Relays,
 		RelayProfile: c.Relay.Profile,
+		RelayAllow:   c.Relay.allowed(),
 		MaxPages:     c.Limits.Sessions,
 		UserAgent:    "parley/" + c.version(),
 		Logger:       c.Log,
@@ -38,14 +38,7 @@ func (c Config) hostConfig() (host.Config, error) {
 	if len(out.Listen) == 0 && len(c.P2P.Listen) == 0 {
 		out.Listen = nil // every transport
 	}
-	for _, text := range c.Relay.Allow {
-		id, err := identity.ParsePeerID(text)
-		if err != nil {
-			return out, fmt.Errorf("relay.allow: %w", err)
-		}
-		out.RelayAllow = append(out.RelayAllow, id)
-	}
-	return out, nil
+	return out
 }
 
 // loopbackOnly reports whether a node listens on this machine alone: then it has

@@ -51,13 +51,7 @@ func (c Config) relayPolicy() (policy channel.RelayPolicy, serves bool) {
 	default:
 		return policy, false
 	}
-	if len(c.Relay.Allow) > 0 {
-		var allow []identity.PeerID
-		for _, text := range c.Relay.Allow {
-			if id, err := identity.ParsePeerID(text); err == nil { // Validate has seen that it can be read
-				allow = append(allow, id)
-			}
-		}
+	if allow := c.Relay.allowed(); len(allow) > 0 {
 		policy = policy.For(allow...)
 	}
 	policy.ASN = asnOf

@@ -231,6 +231,7 @@ func TestRelayPolicyOfConfig(t *testing.T) {
 	}{
 		{profile: "off"},
 		{profile: "own", serves: true, anybody: true},
+		{profile: "own", allow: []string{allowAll}, serves: true, anybody: true},
 		{profile: "own", allow: []string{friend.PeerID().String()}, serves: true},
 		{profile: "public", serves: true, bytes: 128 << 10, anybody: true},
 	} {
@@ -240,7 +241,7 @@ func TestRelayPolicyOfConfig(t *testing.T) {
 		if serves != tt.serves || p.Bytes != tt.bytes || serves && (p.Contract == nil) != tt.anybody {
 			t.Errorf("%s %v: %+v, %v", tt.profile, tt.allow, p, serves)
 		}
-		if len(tt.allow) > 0 && (!p.Contract(friend.PeerID()) || p.Contract(newKey(t).PeerID()) || !p.Agent(friend.Agent())) {
+		if !tt.anybody && serves && (!p.Contract(friend.PeerID()) || p.Contract(newKey(t).PeerID()) || !p.Agent(friend.Agent())) {
 			t.Error("the list is not what is asked")
 		}
 	}

@@ -91,8 +91,8 @@ func TestFlagsWinOverEnvironmentOverFile(t *testing.T) {
 			c.Behavior.AutoOpenBrowser, c.Behavior.Linger, c.Behavior.Verbosity = false, false, 2
 		}},
 		{"the reference's name", nil, []string{"serve", dir, "--noopen"}, func(c *parley.Config) { c.Behavior.AutoOpenBrowser = false }},
-		{"network", nil, []string{"serve", dir, "--listen", "127.0.0.1", "--data", "/d", "--auth", "none", "--relay"}, func(c *parley.Config) {
-			c.Server.Listen, c.Node.Data, c.Gateway.Auth, c.Relay.Profile = "127.0.0.1", "/d", "none", "own"
+		{"network", nil, []string{"serve", dir, "--listen", "127.0.0.1", "--data", "/d", "--auth", "none", "--relay", "--set", "relay.allow=*"}, func(c *parley.Config) {
+			c.Server.Listen, c.Node.Data, c.Gateway.Auth, c.Relay.Profile, c.Relay.Allow = "127.0.0.1", "/d", "none", "own", []string{"*"}
 		}},
 		{"connect", nil, []string{"serve", dir, "--set", "p2p.mdns=false", "--set", "limits.sessions=5"}, func(c *parley.Config) {
 			c.P2P.MDNS, c.Limits.Sessions = false, 5

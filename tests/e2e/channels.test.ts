@@ -1,5 +1,6 @@
 // Channels between pages: on one node, on two, and on two that can't reach each
 // other, with a third that relays.
+import { readFileSync } from 'node:fs'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest'
 import { launch, loseConnection, person } from './browser.js'
@@ -270,12 +271,28 @@ describe('two nodes', () => {
     expect(await bob.page.evaluate(() => globalThis.ch.closed)).toBe(null)
   })
 
-  test('a file, as the manual sends it: closing the stream closes the channel behind it', async () => {
-    const { ann, bob } = await pair(home, other, 'file/1')
-    const got = bob.page.evaluate(async () => (await new Response(globalThis.ch.readable).blob()).size)
-    await ann.page.evaluate(() => new Blob([new Uint8Array(3_000_001)]).stream().pipeTo(globalThis.ch.writable))
-    expect(await got).toBe(3_000_001)
-    expect(await ann.page.evaluate(() => globalThis.ch.closed)).toBe(null)
+  test('the page of the manual, copied: a file goes from one to the other', async () => {
+    const manual = readFileSync(new URL('../../docs/manual.md', import.meta.url), 'utf8')
+    const site = { 'index.html': /\*\*channels\*\*[^]*?```html\n([^]*?)```/.exec(manual)![1]!, 'favicon.ico': '' }
+    const two = await Parley.start({ auth: 'none', site })
+    ending.push(() => two.stop())
+    const one = await Parley.start({ auth: 'none', site, connect: two.addresses })
+    ending.push(() => one.stop())
+    const open = async (node: Parley) => {
+      const { context, errors } = await person(browser)
+      ending.push(() => context.close())
+      const page = await context.newPage()
+      await page.goto(node.link)
+      const log = page.locator('#log')
+      await log.filter({ hasText: 'I am' }).waitFor()
+      return { page, log, errors, peer: /I am (\S+)/.exec((await log.textContent())!)![1]! }
+    }
+    const [ann, bob] = [await open(one), await open(two)]
+    await ann.page.locator('#to').fill(bob.peer)
+    await ann.page.locator('#file').setInputFiles({ name: 'photo.jpg', mimeType: 'image/jpeg', buffer: Buffer.alloc(3_000_001, 7) })
+    await bob.log.filter({ hasText: `${ann.peer} sent 3000001 bytes` }).waitFor()
+    await ann.log.filter({ hasText: 'sent by path direct' }).waitFor()
+    expect([...ann.errors, ...bob.errors]).toEqual([])
   })
 })
 
