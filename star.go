@@ -1,6 +1,7 @@
 package parley
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,9 +9,11 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/parley-p2p/parley/star"
+	"github.com/parley-p2p/parley/star/cluster"
 	"github.com/parley-p2p/parley/star/proxy"
 	"github.com/parley-p2p/parley/star/socketio"
 )
@@ -44,6 +47,15 @@ type StarConfig struct {
 	ResetStrings   string   `toml:"resetStrings"`
 	Drain          Duration `toml:"drain"`
 	Admin          string   `toml:"admin"` // "" for none
+
+	// Several servers behind one name share their members over NATS.
+	Cluster      []string `toml:"cluster"` // URLs of NATS; none: this star is alone
+	ClusterName  string   `toml:"clusterName"`
+	ClusterURL   string   `toml:"clusterURL"`   // how the others reach this one; "": as NATS sees it
+	ClusterCreds string   `toml:"clusterCreds"` // file of a NATS user
+	ClusterCA    string   `toml:"clusterCA"`    // PEM, beside the system's roots
+	ClusterCert  string   `toml:"clusterCert"`  // PEM
+	ClusterKey   string   `toml:"clusterKey"`
 
 	Limits StarLimits `toml:"limits"`
 }
@@ -107,6 +119,8 @@ func defaultStar() StarConfig {
 		Announce: string(star.AnnounceAll), Policy: string(star.PolicyOpen), ResetStrings: "extended",
 		Drain: seconds(30),
 		Admin: defaultAdmin,
+
+		ClusterName: cluster.DefaultName,
 		Limits: StarLimits{
 			Message: 1_000_000, Text: 64 * KiB, // what clients of the reference take
 			Sessions: 20_000, SessionsPerIP: 256, NewSessionsPerIP: 50, NewSessionBurst: 200,
@@ -158,6 +172,10 @@ func (c StarConfig) check() error {
 	for key, list := range map[string][]string{"star.trustedProxies": c.TrustedProxies, "star.metricsAllow": c.MetricsAllow} {
 		_, err := networks(list)
 		refuse(err != nil, "%s: %v", key, err)
+	}
+	if len(c.Cluster) > 0 {
+		err := c.clusterOptions(nil).Validate()
+		refuse(err != nil, "star.cluster: %v", err)
 	}
 	l := c.Limits
 	refuse(l.Message < KiB || l.Message > 16*MiB, "star.limits.message: %s is not 1 KiB to 16 MiB", l.Message)
@@ -275,5 +293,35 @@ func (c StarConfig) build(log *slog.Logger, version string, linger time.Duration
 		return nil, err
 	}
 	o.Log, o.Version, o.Times.Linger = log, version, linger
-	return star.New(o)
+	shared, err := c.share(log)
+	if err != nil {
+		return nil, err
+	}
+	if shared == nil {
+		return star.New(o)
+	}
+	o.Registry = shared
+	srv, err := star.New(o)
+	if err != nil {
+		shared.Close()
+	}
+	return srv, err
+}
+
+// clusterStart is how long NATS may take to be ready: it may be just starting, too.
+const clusterStart = 30 * time.Second
+
+// share makes the star's part in its cluster; nil for a star alone.
+func (c StarConfig) share(log *slog.Logger) (*cluster.Cluster, error) {
+	if len(c.Cluster) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), clusterStart)
+	defer cancel()
+	return cluster.New(ctx, c.clusterOptions(log))
+}
+
+func (c StarConfig) clusterOptions(log *slog.Logger) cluster.Options {
+	return cluster.Options{URL: strings.Join(c.Cluster, ","), Name: c.ClusterName, Internal: c.ClusterURL,
+		Credentials: c.ClusterCreds, CA: c.ClusterCA, Cert: c.ClusterCert, Key: c.ClusterKey, Log: log}
 }

@@ -30,6 +30,8 @@ type Registry interface {
 	// Run keeps the lease, the table of members and the streams between servers
 	// until ctx ends, then gives back what this server has, its lease last.
 	Run(ctx context.Context, local Local) error
+	// Close is for a Registry that is not run.
+	Close()
 
 	// Claim makes a place this server's, with an epoch above all that it had before.
 	// An error is an *identity.Error whose text is the answer to the join: it waits

@@ -88,9 +88,12 @@ func (srv *Server) listenAdmin() (err error) {
 	return identity.Errorf(identity.CodeUnreachable, "star: listen for admin: %w", err)
 }
 
-// Close closes the ports of a server that never ran. After Run there is nothing
-// left to close.
+// Close closes the ports and the registry of a server that never ran. After Run
+// there is nothing left to close.
 func (srv *Server) Close() error {
+	if srv.opts.Registry != nil {
+		srv.opts.Registry.Close()
+	}
 	var errs []error
 	for _, l := range []net.Listener{srv.listener, srv.admin} {
 		if l == nil {

@@ -271,6 +271,10 @@ func TestStarThatCantStart(t *testing.T) {
 		{"no file", []string{"KEY=/none", "CERT=/none"}, nil, "/none"},
 		{"pfx that is none", nil, []string{"--pfx", files.cert}, "certificate"},
 		{"two kinds", nil, []string{"--pfx", files.cert, "--acme", "x.example"}, "star.pfx"},
+		{"no NATS there", nil, []string{"--cluster", "nats://me:secret@127.0.0.1:1"}, "NATS at 127.0.0.1:1"},
+		{"what is no NATS", []string{"PARLEY_STAR_CLUSTER=http://me:secret@127.0.0.1:1"}, nil, "star.cluster"},
+		{"a cluster's name", nil, []string{"--cluster", "nats://127.0.0.1:1", "--cluster-name", "a b"}, `name "a b"`},
+		{"its certificate alone", nil, []string{"--cluster", "nats://127.0.0.1:1", "--cluster-cert", files.cert}, "certificate and key"},
 		{"unknown key in the file", nil, []string{"--config", filepath.Join(broken, "c.toml")}, "unknown key star.prot"},
 	}
 	for _, tt := range tests {
@@ -278,7 +282,7 @@ func TestStarThatCantStart(t *testing.T) {
 			t.Parallel()
 			p := run(t, append([]string{"HOST=127.0.0.1", "PARLEY_STAR_ADMIN="}, tt.env...), append([]string{"star"}, tt.args...)...)
 			out, _ := io.ReadAll(p.out)
-			if code := p.wait(); code != exitUsage || len(out) > 0 || !strings.Contains(p.errOut.String(), tt.want) {
+			if code := p.wait(); code != exitUsage || len(out) > 0 || !strings.Contains(p.errOut.String(), tt.want) || strings.Contains(p.errOut.String(), "me:secret") {
 				t.Errorf("it ended with %d and says %q, %q; want %q", code, out, p.errOut.String(), tt.want)
 			}
 		})

@@ -79,6 +79,9 @@ func New(ctx context.Context, o Options) (*Cluster, error) {
 	if c.nc, err = nats.Connect(o.URL, o.nats(c.name)...); err != nil {
 		return nil, identity.Errorf(identity.CodeUnreachable, "star: cluster: NATS at %s: %w", o.hosts(), err)
 	}
+	if _, err := c.nc.TLSConnectionState(); err != nil && !c.nearby() {
+		c.log.Warn("NATS is reached without TLS: whoever is in between can join as anybody")
+	}
 	if err := c.buckets(ctx); err != nil {
 		c.nc.Close()
 		return nil, identity.Errorf(identity.CodeUnreachable, "star: cluster: buckets in NATS: %w", err)
@@ -144,6 +147,13 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// nearby says whether NATS is on this machine.
+func (c *Cluster) nearby() bool {
+	host, _, err := net.SplitHostPort(c.nc.ConnectedAddr())
+	ip := net.ParseIP(host)
+	return err == nil && ip != nil && ip.IsLoopback()
 }
 
 // Close ends the connection to NATS. It is for a Cluster that is not run.

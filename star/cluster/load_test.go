@@ -15,11 +15,11 @@ import (
 // stream is one dial under load: the dialer sends chunks whose bytes are known, the
 // callee answers each with one byte, and the next follows a little later.
 type stream struct {
-	t            testing.TB
-	id           string
-	from, to     *testPeer
-	passed       atomic.Int64 // bytes that the callee took
-	broken       atomic.Pointer[string]
+	t        testing.TB
+	id       string
+	from, to *testPeer
+	passed   atomic.Int64 // bytes that the callee took
+	broken   atomic.Pointer[string]
 
 	mu   sync.Mutex // chunks leave in the order of their bytes
 	sent int64

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,6 +67,38 @@ const DefaultName = "default"
 
 var nameForm = regexp.MustCompile(`^[A-Za-z0-9_-]{1,32}$`)
 
+// Validate says what a Cluster can't be made with, all faults at once. What it says
+// holds no password.
+func (o Options) Validate() error {
+	var faults []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	refuse(o.URL == "", "no URL of NATS")
+	if o.URL != "" {
+		for one := range strings.SplitSeq(o.URL, ",") {
+			u, err := url.Parse(strings.TrimSpace(one))
+			refuse(err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "", "a URL of NATS is like nats://host:4222 or tls://host:4222")
+		}
+	}
+	refuse(o.Name != "" && !nameForm.MatchString(o.Name), "name %q: 1 to 32 letters, digits, - and _", o.Name)
+	if o.Internal != "" {
+		u, err := url.Parse(o.Internal)
+		refuse(err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil, "this server's own URL is like http://host:port or https://host:port")
+	}
+	refuse((o.Cert == "") != (o.Key == ""), "certificate and key belong together")
+	refuse(o.Replicas < 0 || o.Replicas > 5, "%d replicas: 1 to 5", o.Replicas)
+	if err := errors.Join(faults...); err != nil {
+		return &identity.Error{Code: identity.CodeMalformed, Text: "star: cluster: " + err.Error(), Err: err}
+	}
+	return nil
+}
+
+// schemes are those of NATS.
+var schemes = []string{"nats", "tls", "ws", "wss"}
+
 func (o Options) withDefaults() (Options, error) {
 	if o.Name == "" {
 		o.Name = DefaultName
@@ -74,26 +107,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	var faults []error
-	if o.URL == "" {
-		faults = append(faults, errors.New("cluster: no URL of NATS"))
-	}
-	if !nameForm.MatchString(o.Name) {
-		faults = append(faults, fmt.Errorf("cluster-name is %q: 1 to 32 letters, digits, - and _", o.Name))
-	}
-	if u, err := url.Parse(o.Internal); o.Internal != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		faults = append(faults, fmt.Errorf("cluster-url is %q: http://host:port or https://host:port", o.Internal))
-	}
-	if (o.Cert == "") != (o.Key == "") {
-		faults = append(faults, errors.New("cluster-cert and cluster-key belong together"))
-	}
-	if o.Replicas < 0 || o.Replicas > 5 {
-		faults = append(faults, fmt.Errorf("%d replicas: 1 to 5", o.Replicas))
-	}
-	if err := errors.Join(faults...); err != nil {
-		return o, &identity.Error{Code: identity.CodeMalformed, Text: "star: " + err.Error(), Err: err}
-	}
-	return o, nil
+	return o, o.Validate()
 }
 
 // bucket is the name of a bucket; only clusters with a name of their own have it
