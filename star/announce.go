@@ -60,15 +60,17 @@ type announcer struct {
 
 // run makes a pass every 50 ms until ctx ends.
 func (a *announcer) run(ctx context.Context) error {
+	if a.mode == AnnounceOff {
+		<-ctx.Done()
+		return nil
+	}
 	ticker := time.NewTicker(passInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case now := <-ticker.C:
-			if a.mode != AnnounceOff {
-				a.again(now)
-				a.pass(now)
-			}
+			a.again(now)
+			a.pass(now)
 		case <-ctx.Done():
 			return nil
 		}

@@ -189,7 +189,7 @@ func measureMemory(ctx context.Context, b *bench) ([]row, error) {
 		})
 	}
 	return []row{line("held of 512 MiB to a reader that does not read", most(1<<20), unread, mib),
-		line("kept per finished dial", most(0), dials, bytes),
+		line("kept per finished dial", most(0.5), dials, bytes),
 		line("kept of 10,000 unfinished challenges on one connection", most(16<<10), challenges, kib)}, err
 }
 

@@ -27,6 +27,7 @@ type party interface {
 
 	accept(h *half)                  // tell the writer that it may send
 	deliver(h *half, m socketio.Msg) // give the reader a chunk
+	kick()                           // what was delivered with Held leaves; no locks are held
 	finish(h *half, end string)      // tell the reader of the end; end is JSON
 	abort(h *half, reason Reason)    // tell the reader that the stream is over
 	grant(h *half, n int)            // give the writer credit

@@ -243,6 +243,8 @@ func (f *Far) ask(d *Dial, answered func(socketio.Answer)) error {
 func (f *Far) hush(*Dial)   {}
 func (f *Far) accept(*half) {} // its own server has told it
 
+func (f *Far) kick() {} // nothing is held for it
+
 func (f *Far) deliver(h *half, m socketio.Msg) { f.wire.Data(h.kind, m) }
 
 func (f *Far) finish(h *half, end string) {

@@ -90,11 +90,16 @@ func (h *half) chunk(s *socketio.Socket, data []byte, buf **ws.Buf) {
 	h.put(own, data)
 }
 
+// atOnce is how large a chunk is whose event the writer's reader sends itself: to
+// wake another goroutine for it costs more. Smaller ones leave in batches.
+const atOnce = 8 << 10
+
 // put takes a chunk for which room was found.
 func (h *half) put(own *ws.Buf, data []byte) {
 	d, e := h.d, h.d.eng
 	size, n := own.Size(), len(data)-1
-	m := socketio.Msg{Text: h.text, Bin: data, Bufs: [2]*ws.Buf{own}, Receipt: h, Note: n}
+	m := socketio.Msg{Text: h.text, Bin: data, Bufs: [2]*ws.Buf{own}, Receipt: h, Note: n, Held: n >= atOnce && !h.reader.far()}
+	held := m.Held
 	d.mu.Lock()
 	var wrong Reason
 	switch {
@@ -110,9 +115,13 @@ func (h *half) put(own *ws.Buf, data []byte) {
 	}
 	h.total += int64(n)
 	if len(h.pending) > 0 || !h.mayPass() || !h.pass(&m) {
+		m.Held, held = false, false
 		h.pending = append(h.pending, m)
 	}
 	d.mu.Unlock()
+	if held {
+		h.reader.kick()
+	}
 	if wrong == ByteLimit {
 		e.hooks.Limit(LimitDialBytes)
 	}

@@ -359,6 +359,8 @@ func (s *Side) accept(h *half) { s.send(flow.Control, h, h.writerIsDialer(), Acc
 
 func (s *Side) deliver(_ *half, m socketio.Msg) { _ = s.sock.Send(flow.Bulk, m) } // on failure the receipt tells
 
+func (s *Side) kick() { s.sock.Kick() }
+
 func (s *Side) finish(h *half, end string) { s.send(flow.Bulk, h, !h.writerIsDialer(), Error, end) }
 
 func (s *Side) grant(h *half, n int) {

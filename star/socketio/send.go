@@ -25,6 +25,10 @@ type Msg struct {
 	// message was sent or dropped, also when Send fails.
 	Bufs [2]*ws.Buf
 
+	// Held says that the sender calls Kick once it holds no locks; until then the
+	// message may wait.
+	Held bool
+
 	// Receipt, if not nil, is told when the message has left or was dropped, with
 	// Note, which is the sender's.
 	Receipt Receipt
@@ -73,7 +77,7 @@ func (s *Socket) Send(class flow.Class, m Msg) error {
 }
 
 func (s *Socket) push(it *item) error {
-	class := it.class
+	class, held := it.class, it.Held // the item is the writer's, once it is in the queue
 	if class == flow.Control {
 		s.control.Add(int64(it.size))
 	}
@@ -84,7 +88,9 @@ func (s *Socket) push(it *item) error {
 		s.settle(it, false)
 		return err
 	}
-	s.startWriter()
+	if !held {
+		s.startWriter()
+	}
 	return nil
 }
 
@@ -133,106 +139,6 @@ func (s *Socket) drop() {
 			s.settle(it, false)
 		}
 	}
-}
-
-// startWriter makes sure that a writer runs, where the socket is on WebSocket.
-func (s *Socket) startWriter() {
-	if s.writing.Load() || !s.writing.CompareAndSwap(false, true) {
-		return // the running one looks again before it leaves
-	}
-	s.mu.Lock()
-	conn := s.conn
-	if conn != nil {
-		s.writers.Add(1)
-	} else {
-		s.writing.Store(false)
-	}
-	s.mu.Unlock()
-	if conn != nil {
-		go s.write(conn)
-	}
-}
-
-// writeBatch is how much is popped for one write.
-const writeBatch = 256 << 10
-
-// write is the writer: it empties the queue and leaves. When the queue is closed
-// it sends the close frame last. serve waits for it.
-func (s *Socket) write(conn *ws.Conn) {
-	defer s.writers.Done()
-	var array [16]*item
-	b := conn.Batch()
-	defer b.Done()
-	for {
-		items, ended := s.out.TryPop(writeBatch, array[:0])
-		if len(items) > 0 {
-			if err := s.writeItems(b, items); err != nil {
-				s.fail(conn, err)
-				return
-			}
-			continue
-		}
-		if ended != nil {
-			s.sayClose(b)
-			return
-		}
-		s.writing.Store(false)
-		if s.out.Len() == 0 || !s.writing.CompareAndSwap(false, true) {
-			return
-		}
-	}
-}
-
-// sayClose sends the close frame, once.
-func (s *Socket) sayClose(b *ws.Batch) {
-	if s.saidClose {
-		return
-	}
-	s.saidClose = true
-	s.mu.Lock()
-	code := s.code
-	s.mu.Unlock()
-	b.Add(ws.Close, ws.ClosePayload(code, ""))
-	_ = b.Flush(nil) // the connection is closed in any case
-}
-
-// fail ends the socket because its connection is broken.
-func (s *Socket) fail(conn *ws.Conn, err error) {
-	s.end(ws.CodeNormal, err)
-	_ = conn.NetConn().Close() // the reader sees it
-}
-
-// writeItems frames items and settles them, each as soon as the connection has
-// taken it.
-func (s *Socket) writeItems(b *ws.Batch, items []*item) error {
-	next := 0
-	progress := func(n int) {
-		s.progress.Store(s.core.clock.Load())
-		for n > 0 {
-			it := items[next]
-			if n < it.unsent {
-				it.unsent -= n
-				return
-			}
-			n -= it.unsent
-			s.settle(it, true)
-			items[next] = nil
-			next++
-		}
-	}
-	var err error
-	for i, it := range items {
-		it.unsent = s.frame(b, it)
-		if b.Full() || i == len(items)-1 {
-			if err = b.Flush(progress); err != nil {
-				break
-			}
-		}
-	}
-	for ; next < len(items); next++ {
-		s.settle(items[next], err == nil)
-	}
-	return err
 }
 
 // frame adds an item to a batch and returns how many bytes it takes there.

@@ -105,6 +105,7 @@ type core struct {
 	times   Times
 	clock   atomic.Int64 // coarse time, Unix nanoseconds
 	items   sync.Pool
+	pens    sync.Pool // of *pen
 	running sync.WaitGroup
 	hit     func(limit string) // tells of a limit that was met; may be nil
 	forget  func(*Socket)      // takes an ended socket out of the table; may be nil

@@ -128,15 +128,36 @@ func (b *Batch) cut() {
 // nil. Flush waits as long as the other side takes; closing the connection ends
 // it.
 func (b *Batch) Flush(progress func(n int)) error {
+	_, err := b.flush(progress, true)
+	return err
+}
+
+// TryFlush is Flush without waiting: false where the connection does not take
+// all now, or where that can't be seen. Then the rest is still in the batch, for
+// Flush.
+func (b *Batch) TryFlush(progress func(n int)) (whole bool, err error) {
+	if b.c.raw == nil {
+		return false, nil
+	}
+	return b.flush(progress, false)
+}
+
+func (b *Batch) flush(progress func(n int), wait bool) (whole bool, err error) {
 	b.cut()
 	if progress == nil {
 		progress = func(int) {}
 	}
-	var err error
+	var left [][]byte
 	if b.c.raw != nil {
-		err = b.flushRaw(progress)
+		left, err = b.flushRaw(progress, wait)
 	} else {
 		err = b.flushPieces(progress)
+	}
+	if len(left) > 0 && err == nil {
+		n := copy(b.parts, left)
+		clear(b.parts[n:])
+		b.parts = b.parts[:n]
+		return false, nil
 	}
 	clear(b.parts)
 	for i, s := range b.stages {
@@ -144,7 +165,7 @@ func (b *Batch) Flush(progress func(n int)) error {
 		b.stages[i] = nil
 	}
 	b.parts, b.stages, b.mark, b.bytes = b.parts[:0], b.stages[:0], 0, 0
-	return err
+	return true, err
 }
 
 // Done gives the batch back; it must be empty.
@@ -154,21 +175,23 @@ func (b *Batch) Done() {
 	mem.batches.Put(b)
 }
 
-func (b *Batch) flushRaw(progress func(int)) error {
-	left := b.parts
+// flushRaw writes and gives what is left: without wait, what does not go now.
+func (b *Batch) flushRaw(progress func(int), wait bool) (left [][]byte, err error) {
+	left = b.parts
 	if len(left) == 0 {
-		return nil
+		return nil, nil
 	}
 	var failed error
-	err := b.c.raw.Write(func(fd uintptr) bool {
+	err = b.c.raw.Write(func(fd uintptr) bool {
 		for len(left) > 0 {
 			n, again, err := writeNow(fd, left[:min(len(left), maxParts)])
 			if again {
-				return false
+				return !wait
 			}
 			if failed = err; err != nil {
 				return true
 			}
+			b.bytes -= n
 			progress(n)
 			left = advance(left, n)
 		}
@@ -177,7 +200,7 @@ func (b *Batch) flushRaw(progress func(int)) error {
 	if err == nil {
 		err = failed
 	}
-	return err
+	return left, err
 }
 
 func advance(parts [][]byte, n int) [][]byte {

@@ -47,7 +47,8 @@ const (
 	idleSize  = 256 // where waiting without a buffer is not possible
 	inlineMax = 4 << 10
 	firstGrow = 8 << 10    // what a large message gets before its bytes came
-	bulkGrow  = 64<<10 + 1 // the same, where the message before was large
+	bulkGrow  = 64<<10 + 1 // the same, where the message before was large; or its length
+	bulkMost  = 1 << 20    // but no more than this
 	maxHeader = 14
 )
 
@@ -88,11 +89,13 @@ type Conn struct {
 	// Owned by the reader.
 	rb       *Buf // the read buffer; nil while idle
 	r, w     int  // what is unread in it
-	bulk     bool // the last message but texts was large
+	bulk     int  // the length of the last message but texts, where it was large
 	frag     *Buf // message so far, in fragments
 	fragLen  int
 	fragOp   Opcode // 0: none
 	waitFunc func(fd uintptr) bool
+	bodyFunc func(fd uintptr) bool
+	body     [2][]byte // what bodyFunc reads into
 	waitN    int
 	waitErr  error
 
@@ -107,7 +110,7 @@ func NewConn(nc net.Conn, server bool, buffered []byte, limit int, mem *Memory) 
 	c := &Conn{nc: nc, server: server, mem: mem, limit: limit}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil && canWait {
-			c.raw, c.waitFunc = raw, c.tryRead
+			c.raw, c.waitFunc, c.bodyFunc = raw, c.tryRead, c.tryReadBody
 		}
 	}
 	if server {
@@ -246,7 +249,7 @@ func (c *Conn) wait() (int, error) {
 // without a buffer.
 func (c *Conn) tryRead(fd uintptr) bool {
 	size := readSize
-	if c.bulk {
+	if c.bulk > 0 {
 		size = bulkSize
 	}
 	c.rb = c.mem.Get(size)
@@ -256,6 +259,13 @@ func (c *Conn) tryRead(fd uintptr) bool {
 		c.rb.Free()
 		c.rb = nil
 	}
+	return !again
+}
+
+// tryReadBody is tryRead for what readBody reads.
+func (c *Conn) tryReadBody(fd uintptr) bool {
+	again := false
+	c.waitN, again, c.waitErr = readParts(fd, c.body[:])
 	return !again
 }
 

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"encoding/binary"
+	"io"
 	"unicode/utf8"
 )
 
@@ -115,7 +116,10 @@ func (c *Conn) readPayload(h header) (Message, error) {
 		m.Buf, m.Data = buf, buf.b
 	}
 	if large := h.n > inlineMax; large || h.op == Binary { // a chunk's event, which is text, stands before each
-		c.bulk = large
+		c.bulk = 0
+		if large {
+			c.bulk = h.n
+		}
 	}
 	if c.server {
 		mask(m.Data, h.key, 0)
@@ -124,11 +128,11 @@ func (c *Conn) readPayload(h header) (Message, error) {
 }
 
 // readLarge reads n bytes into a Buf of their own. The Buf grows with what has
-// come, so that a length alone costs nobody memory.
+// come, and with what came before, so that a length alone costs nobody memory.
 func (c *Conn) readLarge(n int) (*Buf, error) {
 	first := firstGrow
-	if c.bulk {
-		first = bulkGrow
+	if c.bulk > 0 {
+		first = max(bulkGrow, min(c.bulk+1, bulkMost))
 	}
 	buf, have := c.mem.Get(min(n, max(first, c.w-c.r))), 0
 	if c.r < c.w {
@@ -142,13 +146,37 @@ func (c *Conn) readLarge(n int) (*Buf, error) {
 			buf.Free()
 			buf = bigger
 		}
-		got, err := c.nc.Read(buf.b[have:])
+		got, err := c.readBody(buf.b[have:], len(buf.b) == n)
 		if have += got; err != nil && have < n {
 			buf.Free()
 			return nil, unexpected(err)
 		}
 	}
 	return buf, nil
+}
+
+// readBody reads into b, the rest of a message where last is true: then what comes
+// behind it goes to the read buffer, which is empty, for one call less.
+func (c *Conn) readBody(b []byte, last bool) (n int, err error) {
+	if !last || c.raw == nil || c.bulk == 0 || c.rb == nil {
+		return c.nc.Read(b)
+	}
+	c.r, c.w = 0, 0
+	c.body = [2][]byte{b, c.rb.b[:min(len(c.rb.b), bulkSize)]}
+	err = c.raw.Read(c.bodyFunc)
+	c.body = [2][]byte{}
+	if err == nil {
+		err = c.waitErr
+	}
+	if err != nil {
+		return 0, err
+	}
+	if c.waitN <= 0 {
+		return 0, io.EOF
+	}
+	n = min(c.waitN, len(b))
+	c.w = c.waitN - n
+	return n, nil
 }
 
 // readFragment adds one fragment to the message and gives it when it is whole.

@@ -23,6 +23,20 @@ func readNow(fd uintptr, b []byte) (n int, again bool, err error) {
 	}
 }
 
+// readParts is readNow for some parts, each filled before the next.
+func readParts(fd uintptr, parts [][]byte) (n int, again bool, err error) {
+	for {
+		n, err = unix.Readv(int(fd), parts)
+		switch err {
+		case syscall.EINTR:
+			continue
+		case syscall.EAGAIN:
+			return 0, true, nil
+		}
+		return n, false, err
+	}
+}
+
 // writeNow writes as much of the parts as goes without waiting; again is true
 // when nothing goes.
 func writeNow(fd uintptr, parts [][]byte) (n int, again bool, err error) {

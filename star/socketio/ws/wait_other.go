@@ -10,6 +10,8 @@ const canWait = false
 
 func readNow(uintptr, []byte) (int, bool, error) { return 0, false, errors.ErrUnsupported }
 
+func readParts(uintptr, [][]byte) (int, bool, error) { return 0, false, errors.ErrUnsupported }
+
 func writeNow(uintptr, [][]byte) (int, bool, error) { return 0, false, errors.ErrUnsupported }
 
 func setUnsent(uintptr) {}
