@@ -242,6 +242,7 @@ func TestS_14_ChunkLimit(t *testing.T) {
 			if got := b.wait(`["` + proxy.Error); got != `["`+proxy.Error+`d.dialer",true]` {
 				t.Errorf("after a chunk above the limit: %s", got)
 			}
+			synctest.Wait()
 			if n, _ := w.star.Metric(`parley_star_limit_hits_total{limit="message"}`); n != 1 {
 				t.Errorf("counted %v times", n)
 			}

@@ -78,34 +78,45 @@ func ends(bytes int, want string) func(t *testing.T, w *world) {
 
 // closes sends a text and waits for the close frame.
 func closes(code int, text string) func(t *testing.T, w *world) {
-	return func(t *testing.T, w *world) {
-		u := *w.base
-		u.Path, u.RawQuery = "/socket.io/", "EIO=3&transport=websocket"
-		c, err := ws.Dial(t.Context(), w.client, &u, nil, 1<<20, &ws.Memory{})
+	return func(t *testing.T, w *world) { frames(t, w, text, code) }
+}
+
+// frames sends frames, which newlines separate, those that begin with 0x04 as
+// binary ones, and waits for the close frame.
+func frames(t *testing.T, w *world, text string, code int) {
+	t.Helper()
+	u := *w.base
+	u.Path, u.RawQuery = "/socket.io/", "EIO=3&transport=websocket"
+	c, err := ws.Dial(t.Context(), w.client, &u, nil, 1<<20, &ws.Memory{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	defer c.NetConn().Close()
+	go func() {
+		b := c.Batch()
+		for frame := range strings.SplitSeq(text, "\n") {
+			op := ws.Text
+			if strings.HasPrefix(frame, "\x04") {
+				op = ws.Binary
+			}
+			b.Add(op, []byte(frame))
+		}
+		_ = b.Flush(nil) // the server may close first
+		b.Done()
+	}()
+	for {
+		m, err := c.Read()
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("no close frame: %v", err)
 		}
-		defer c.Release()
-		defer c.NetConn().Close()
-		go func() {
-			b := c.Batch()
-			b.Add(ws.Text, []byte(text))
-			_ = b.Flush(nil) // the server may close first
-			b.Done()
-		}()
-		for {
-			m, err := c.Read()
-			if err != nil {
-				t.Fatalf("no close frame: %v", err)
-			}
-			if m.Op != ws.Close {
-				continue
-			}
-			if got, _, _ := ws.ParseClose(m.Data); got != code {
-				t.Errorf("closed with %d, want %d", got, code)
-			}
-			return
+		if m.Op != ws.Close {
+			continue
 		}
+		if got, _, _ := ws.ParseClose(m.Data); got != code {
+			t.Errorf("closed with %d, want %d", got, code)
+		}
+		return
 	}
 }
 
