@@ -290,7 +290,7 @@ func (k *soak) run(t *testing.T, n int, lasting time.Duration, look func(i int))
 		}
 	}
 	for i := range 10 {
-		time.Sleep(lasting / 10)
+		<-time.After(lasting / 10)
 		look(i)
 	}
 	cancel()
@@ -317,7 +317,7 @@ func TestSoak(t *testing.T) {
 				t.Errorf("%d members of 20", n)
 			}
 		})
-		time.Sleep(time.Minute) // of sessions that poll the star may hear no goodbye
+		<-time.After(time.Minute) // virtual: of sessions that poll the star may hear no goodbye
 		if s := w.star.Stats(); s.Members != 0 || s.Sessions != 0 || s.Streams.Dials != 0 || s.Streams.Held != 0 {
 			t.Errorf("left: %+v", s)
 		}
