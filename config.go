@@ -114,6 +114,7 @@ type P2PConfig struct {
 	Relays                []string `toml:"relays"`     // multiaddrs with /p2p/
 	Stars                 []string `toml:"stars"`      // star servers: /dns4/star.example/tcp/443/wss/p2p-websocket-star
 	OpenStars             []string `toml:"openStars"`  // those of them that ask for no proof, and are used all the same
+	StarRoots             []string `toml:"starRoots"`  // star=file: whose certificates count there, instead of the system's
 	StarBudget            Size     `toml:"starBudget"` // of one connection over a star; 0: none
 	Namespace             string   `toml:"namespace"`  // prefixes topics and records
 	Router                string   `toml:"router"`     // "node" or "page"

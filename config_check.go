@@ -186,6 +186,12 @@ func (c P2PConfig) check() error {
 			errs = append(errs, fmt.Errorf("p2p.openStars: %q is not among p2p.stars", a))
 		}
 	}
+	for _, text := range c.StarRoots {
+		star, file, ok := strings.Cut(text, "=")
+		if _, stars := c.listen(); !ok || file == "" || !slices.Contains(stars, star) {
+			errs = append(errs, fmt.Errorf("p2p.starRoots: %q is no STAR=FILE with one of p2p.stars", text))
+		}
+	}
 	for _, a := range c.Stars {
 		if !isStar(a) {
 			errs = append(errs, fmt.Errorf("p2p.stars: %q is no star such as /dns4/star.example/tcp/443/wss/p2p-websocket-star", a))

@@ -74,22 +74,17 @@ const (
 // New builds a node: it locks the data folder, opens its listeners and makes
 // its host, so that a start that can't work fails here. Nothing is served and
 // nobody is met before Run. The Config must pass Validate.
-func New(cfg Config) (n *Node, err error) {
+func New(cfg Config) (*Node, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n = &Node{cfg: cfg, log: cfg.Log.With("component", "node"), began: time.Now()}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, n.Close())
-		}
-	}()
+	n := &Node{cfg: cfg, log: cfg.Log.With("component", "node"), began: time.Now()}
 	for _, build := range []func() error{n.openData, n.openSockets, n.makeHost, n.makeTalk, n.makeChannels, n.makeGateway, n.makeStar} {
 		if err := build(); err != nil {
-			return nil, err
+			return nil, errors.Join(err, n.Close())
 		}
 	}
 	return n, nil
@@ -118,7 +113,11 @@ func (n *Node) makeHost() error {
 		return err
 	}
 	cfg := n.cfg.hostConfig()
-	if n.stars, err = transport.New(key.Libp2p(), n.cfg.starOptions(n)); err != nil {
+	roots, err := n.cfg.P2P.starRoots()
+	if err != nil {
+		return err
+	}
+	if n.stars, err = transport.New(key.Libp2p(), n.cfg.starOptions(n, roots)); err != nil {
 		return err
 	}
 	cfg.Options = append(cfg.Options, libp2p.Transport(n.stars.Attach))

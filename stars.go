@@ -1,12 +1,15 @@
 package parley
 
 import (
+	"crypto/x509"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
-	"time"
 
 	"github.com/parley-p2p/parley/admin"
 	"github.com/parley-p2p/parley/star/address"
@@ -43,7 +46,32 @@ func (c P2PConfig) listen() (sockets, stars []string) {
 	return sockets, stars
 }
 
-func (c Config) starOptions(n *Node) transport.Options {
+// starRoots reads the certificates of p2p.starRoots, by star.
+func (c P2PConfig) starRoots() (map[string]*x509.CertPool, error) {
+	roots := make(map[string]*x509.CertPool)
+	for _, text := range c.StarRoots {
+		star, file, _ := strings.Cut(text, "=") // validated
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("p2p.starRoots: %w", err)
+		}
+		at, err := address.Parse(star)
+		if err != nil {
+			return nil, fmt.Errorf("p2p.starRoots: %s: %w", star, err)
+		}
+		pool := roots[at.Server()]
+		if pool == nil {
+			pool = x509.NewCertPool()
+			roots[at.Server()] = pool
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("p2p.starRoots: %s has no certificate", file)
+		}
+	}
+	return roots, nil
+}
+
+func (c Config) starOptions(n *Node, roots map[string]*x509.CertPool) transport.Options {
 	open := make(map[string]bool)
 	for _, text := range c.P2P.OpenStars {
 		if s, err := address.Parse(text); err == nil {
@@ -52,9 +80,10 @@ func (c Config) starOptions(n *Node) transport.Options {
 	}
 	return transport.Options{
 		Star: func(server string) transport.StarOptions {
-			return transport.StarOptions{AllowOpen: open[server], Budget: transport.Budget{Dial: int64(c.P2P.StarBudget)}}
+			return transport.StarOptions{AllowOpen: open[server], Roots: roots[server], Budget: transport.Budget{Dial: int64(c.P2P.StarBudget)}}
 		},
 		Found:     func(id peer.ID, addr ma.Multiaddr, life time.Duration) { n.found.Seen(id, addr, life) },
+		Changed:   func() { n.host.Readdress() },
 		NearLimit: func(id peer.ID) { n.host.Improve(id) },
 		Log:       c.Log.With("component", "star"),
 	}

@@ -4,9 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -208,5 +213,56 @@ func TestStarsOfTheConfiguration(t *testing.T) {
 	cfg.P2P.OpenStars = []string{"/dns4/star.example/tcp/443/wss/p2p-websocket-star"}
 	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "p2p.openStars") {
 		t.Errorf("an open star that isn't used: %v", err)
+	}
+}
+
+// A star whose certificate this machine doesn't know is joined where p2p.starRoots
+// names it, and nowhere else.
+func TestRootsOfAStar(t *testing.T) {
+	srv, err := star.NewHandler(star.Options{Drain: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	hs := httptest.NewUnstartedServer(srv.Handler())
+	hs.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // of handshakes that were given up
+	hs.StartTLS()
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = srv.Run(ctx) })
+	t.Cleanup(func() { cancel(); wg.Wait(); hs.Close() })
+	file := filepath.Join(t.TempDir(), "root.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: hs.Certificate().Raw})
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/wss/p2p-websocket-star", hs.Listener.Addr().(*net.TCPAddr).Port)
+
+	knows, doubts := starConfig(t, at), starConfig(t, at)
+	knows.P2P.StarRoots = []string{at + "=" + file}
+	for want, cfg := range map[string]Config{"joined": knows, "waiting": doubts} {
+		n := runNode(t, cfg)
+		for state, why := "", ""; state != want; state, why = starOf(t, n, at) {
+			if t.Context().Err() != nil {
+				t.Fatalf("%s, not %s: %s", state, want, why)
+			}
+			<-time.After(20 * time.Millisecond)
+		}
+		if _, why := starOf(t, n, at); want == "waiting" && !strings.Contains(why, "certificate") {
+			t.Errorf("waiting for %q", why)
+		}
+	}
+
+	for _, bad := range []string{at, at + "=", "/dns4/other.example/tcp/443/wss/p2p-websocket-star=" + file} {
+		cfg := starConfig(t, at)
+		if cfg.P2P.StarRoots = []string{bad}; cfg.Validate() == nil {
+			t.Errorf("%s is taken", bad)
+		}
+	}
+	for _, bad := range []string{file + ".not", os.Args[0]} {
+		cfg := starConfig(t, at)
+		cfg.P2P.StarRoots = []string{at + "=" + bad}
+		if n, err := New(cfg); err == nil || !strings.Contains(err.Error(), "p2p.starRoots") {
+			t.Errorf("%s: %v, %v", bad, n, err)
+		}
 	}
 }

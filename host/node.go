@@ -192,6 +192,18 @@ func (n *Node) announced(addrs []ma.Multiaddr) []ma.Multiaddr {
 	return out
 }
 
+// Readdress announces at once what Config.Announce gives now. libp2p itself looks
+// every 5 s; only a change of what is known of relays makes it look sooner. It never
+// blocks and may be called by anybody, also before and after the node's life.
+func (n *Node) Readdress() {
+	if c := n.relays.Load(); c != nil {
+		select {
+		case c.again <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // relayAddrs are the addresses through the relays that hold a place for the node.
 func (n *Node) relayAddrs() []ma.Multiaddr {
 	if c := n.relays.Load(); c != nil {

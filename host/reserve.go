@@ -38,6 +38,7 @@ type relayClient struct {
 	node       *Node
 	configured []peer.AddrInfo
 	changed    event.Emitter // of event.EvtAutoRelayAddrsUpdated
+	again      chan struct{} // capacity 1: say it again, something else has changed
 	sub        event.Subscription
 
 	// Owned by run.
@@ -62,7 +63,7 @@ type refusal struct {
 
 func newRelayClient(n *Node) (*relayClient, error) {
 	c := &relayClient{
-		node: n, held: make(map[peer.ID]*heldRelay), refused: make(map[peer.ID]*refusal),
+		node: n, held: make(map[peer.ID]*heldRelay), refused: make(map[peer.ID]*refusal), again: make(chan struct{}, 1),
 	}
 	c.configured, _ = parseInfos(n.cfg.Relays) // validated
 	var err error
@@ -94,6 +95,8 @@ func (c *relayClient) run(ctx context.Context) {
 			if c.matters(e) {
 				timer.Reset(0)
 			}
+		case <-c.again:
+			_ = c.changed.Emit(event.EvtAutoRelayAddrsUpdated{RelayAddrs: slices.Clone(c.lastSaid)})
 		case <-ctx.Done():
 			return
 		}

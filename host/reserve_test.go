@@ -1,6 +1,10 @@
 package host
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -167,5 +171,44 @@ func TestPathNames(t *testing.T) {
 	}
 	if pathRank(network.PathDirect) >= pathRank(network.PathRelay) || pathRank(network.PathRelay) >= pathRank(network.PathStar) {
 		t.Error("paths aren't ranked best first")
+	}
+}
+
+// What Config.Announce gives is announced when Readdress says so, not at libp2p's own
+// time: ten changes would take that three quarters of a minute.
+func TestReaddress(t *testing.T) {
+	var port atomic.Int64
+	cfg := loopback()
+	cfg.Announce = func() []ma.Multiaddr {
+		return []ma.Multiaddr{ma.StringCast(fmt.Sprintf("/dns4/star.example/tcp/%d/wss", 1+port.Load()))}
+	}
+	n := newNode(t, cfg)
+	sub, err := n.host.EventBus().Subscribe(new(evtAddrs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sub.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 40*time.Second)
+	defer cancel()
+	for i := range 10 {
+		port.Add(1)
+		want := cfg.Announce()[0]
+		n.Readdress()
+		for !says(ctx, t, sub, want) {
+			if ctx.Err() != nil {
+				t.Fatalf("change %d was not announced: %v", i, n.host.Addrs())
+			}
+		}
+	}
+}
+
+// says waits for one announcement of addresses, and looks for one of them.
+func says(ctx context.Context, t *testing.T, sub event.Subscription, want ma.Multiaddr) bool {
+	t.Helper()
+	select {
+	case e := <-sub.Out():
+		return slices.ContainsFunc(e.(evtAddrs).Current, func(u event.UpdatedAddress) bool { return u.Address.Equal(want) })
+	case <-ctx.Done():
+		return false
 	}
 }
