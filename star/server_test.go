@@ -84,6 +84,14 @@ func TestDrainOfIdleServer(t *testing.T) {
 	})
 }
 
+// What is left at the end of a drain is closed as one that goes away: 1001.
+func TestDrainClosesAsGoingAway(t *testing.T) {
+	bubble(t, open, func(t *testing.T, w *world) {
+		time.AfterFunc(5*time.Second, w.stop)
+		frames(t, w, `420["ss-join","`+addrA+`",""]`, 1001)
+	})
+}
+
 func get(t *testing.T, w *world, path string, header ...string) (int, string, http.Header) {
 	t.Helper()
 	req, _ := http.NewRequest("GET", w.base.String()+path, nil)
