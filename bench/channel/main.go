@@ -32,6 +32,7 @@ func main() {
 	report := flag.String("report", "../docs/benchmarks.md", "the page whose section \"channels\" is rewritten; empty for none")
 	profile := flag.String("cpuprofile", "", "write a CPU profile here")
 	role := flag.String("role", "", "be a node of another process of this program")
+	by := flag.String("by", "tls", "what secures that one's connections: tls or noise")
 	relay := flag.String("relay", "", "where that one's relay is")
 	flag.Parse()
 	if *profile != "" {
@@ -40,7 +41,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if *role != "" {
-		if err := runRole(ctx, *role, *relay); err != nil {
+		if err := runRole(ctx, *role, *by, *relay); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", *role+":", err)
 			os.Exit(1)
 		}

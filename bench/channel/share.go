@@ -15,7 +15,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/sec"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libtls "github.com/libp2p/go-libp2p/p2p/security/tls"
 
 	"github.com/parley-p2p/parley/channel"
 	"github.com/parley-p2p/parley/identity"
@@ -38,8 +40,17 @@ func roleKey(role string) (identity.Key, error) {
 	return identity.KeyFromSeed(seed)
 }
 
+// securedBy is what secures the connections: TLS, which two nodes of parley agree
+// on, or Noise.
+func securedBy(name string, key identity.Key) (sec.SecureTransport, error) {
+	if name == "tls" {
+		return libtls.New(libtls.ID, key.Libp2p(), nil)
+	}
+	return noise.New(noise.ID, key.Libp2p(), nil)
+}
+
 // newRole makes the node of a role and takes connections for it.
-func newRole(ctx context.Context, role string) (e *end, address string, err error) {
+func newRole(ctx context.Context, role, by string) (e *end, address string, err error) {
 	key, err := roleKey(role)
 	if err != nil {
 		return nil, "", err
@@ -57,7 +68,7 @@ func newRole(ctx context.Context, role string) (e *end, address string, err erro
 	if err != nil {
 		return nil, "", err
 	}
-	secure, err := noise.New(noise.ID, key.Libp2p(), nil)
+	secure, err := securedBy(by, key)
 	if err != nil {
 		return nil, "", err
 	}
@@ -78,12 +89,12 @@ func newRole(ctx context.Context, role string) (e *end, address string, err erro
 }
 
 // dial connects to another role's process.
-func (e *end) dial(ctx context.Context, role, address string) error {
+func (e *end) dial(ctx context.Context, role, by, address string) error {
 	key, err := roleKey(role)
 	if err != nil {
 		return err
 	}
-	secure, err := noise.New(noise.ID, e.key.Libp2p(), nil)
+	secure, err := securedBy(by, e.key)
 	if err != nil {
 		return err
 	}
@@ -103,15 +114,15 @@ func (e *end) dial(ctx context.Context, role, address string) error {
 }
 
 // runRole is a child's life.
-func runRole(ctx context.Context, role, relay string) error {
-	e, address, err := newRole(ctx, role)
+func runRole(ctx context.Context, role, by, relay string) error {
+	e, address, err := newRole(ctx, role, by)
 	if err != nil {
 		return err
 	}
 	if role == "relay" {
 		err = e.node.RelayFor(channel.RelayPolicy{})
 	} else {
-		err = e.receive(ctx, relay)
+		err = e.receive(ctx, by, relay)
 	}
 	if err != nil {
 		return err
@@ -124,7 +135,7 @@ func runRole(ctx context.Context, role, relay string) error {
 }
 
 // receive reads what comes on every channel, directly and through the relay.
-func (e *end) receive(ctx context.Context, relay string) error {
+func (e *end) receive(ctx context.Context, by, relay string) error {
 	l, err := e.member.Listen("x")
 	if err != nil {
 		return err
@@ -142,7 +153,7 @@ func (e *end) receive(ctx context.Context, relay string) error {
 			}()
 		}
 	}()
-	if err := e.dial(ctx, "relay", relay); err != nil {
+	if err := e.dial(ctx, "relay", by, relay); err != nil {
 		return err
 	}
 	key, err := roleKey("relay")
@@ -169,12 +180,12 @@ type child struct {
 	address string
 }
 
-func startChild(ctx context.Context, role, relay string) (*child, error) {
+func startChild(ctx context.Context, role, by, relay string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
-	c := &child{cmd: exec.CommandContext(ctx, self, "-role", role, "-relay", relay)}
+	c := &child{cmd: exec.CommandContext(ctx, self, "-role", role, "-by", by, "-relay", relay)}
 	if profile := flag.Lookup("cpuprofile").Value.String(); profile != "" {
 		c.cmd.Args = append(c.cmd.Args, "-cpuprofile", profile+"."+role)
 	}
@@ -213,40 +224,52 @@ func (c *child) end() {
 }
 
 func measureShare(ctx context.Context) (string, error) {
-	relay, err := startChild(ctx, "relay", "")
+	over := map[string][2][3][]float64{}
+	for _, by := range []string{"tls", "noise"} {
+		direct, relayed, err := measureShareOver(ctx, by)
+		if err != nil {
+			return "", err
+		}
+		over[by] = [2][3][]float64{direct, relayed}
+	}
+	return shareTable(over["tls"], over["noise"]), nil
+}
+
+// measureShareOver gives what each node worked on a direct and on a relayed path.
+func measureShareOver(ctx context.Context, by string) (direct, relayed [3][]float64, err error) {
+	relay, err := startChild(ctx, "relay", by, "")
 	if err != nil {
-		return "", err
+		return direct, relayed, err
 	}
 	defer relay.end()
-	target, err := startChild(ctx, "target", relay.address)
+	target, err := startChild(ctx, "target", by, relay.address)
 	if err != nil {
-		return "", err
+		return direct, relayed, err
 	}
 	defer target.end()
-	e, _, err := newRole(ctx, "source")
+	e, _, err := newRole(ctx, "source", by)
 	if err != nil {
-		return "", err
+		return direct, relayed, err
 	}
-	if err := e.dial(ctx, "target", target.address); err != nil {
-		return "", err
+	if err := e.dial(ctx, "target", by, target.address); err != nil {
+		return direct, relayed, err
 	}
-	if err := e.dial(ctx, "relay", relay.address); err != nil {
-		return "", err
+	if err := e.dial(ctx, "relay", by, relay.address); err != nil {
+		return direct, relayed, err
 	}
 	relayKey, err := roleKey("relay")
 	if err != nil {
-		return "", err
+		return direct, relayed, err
 	}
-	var direct, relayed [3][]float64
 	for range rounds {
 		if err := e.send(ctx, relay, target, &direct); err != nil {
-			return "", err
+			return direct, relayed, err
 		}
 		if err := e.send(ctx, relay, target, &relayed, channel.Via(relayKey.PeerID())); err != nil {
-			return "", err
+			return direct, relayed, err
 		}
 	}
-	return shareTable(direct, relayed), nil
+	return direct, relayed, nil
 }
 
 // send sends shareBytes and adds what each node worked for it, in milliseconds a
@@ -299,19 +322,19 @@ func allTimes(relay, target *child) (t [3]time.Duration, err error) {
 	return t, err
 }
 
-func shareTable(direct, relayed [3][]float64) string {
+// shareTable takes what was worked directly and relayed, over TLS and over Noise.
+func shareTable(tls, noise [2][3][]float64) string {
 	row := func(name string, v [3][]float64) []string {
 		return []string{name, fmt.Sprintf("%.0f", median(v[0])), fmt.Sprintf("%.0f", median(v[1])), fmt.Sprintf("%.0f", median(v[2]))}
 	}
 	slowest := func(v [3][]float64) float64 { return max(median(v[0]), median(v[1]), median(v[2])) }
-	one := slowest(direct) / slowest(relayed)
-	two := min(2*one, 1)
-	return table("What a relay costs", "Three processes, over libp2p's Noise: processor time of each node in milliseconds a GiB, medians of "+
-		fmt.Sprint(rounds)+" rounds. Where each node has a machine of its own, the busiest one decides what a relayed channel reaches of a direct one's throughput. "+
-		"A direct channel keeps one core of a node busy: its connection's writer or reader encrypts. A relayed one has two such stages in each node "+
-		"(inner and outer encryption at the ends, reader and writer at the relay), and so uses two.",
+	share := func(v [2][3][]float64) float64 { return slowest(v[0]) / slowest(v[1]) }
+	one := share(tls)
+	return table("What a relay costs", "Three processes, over libp2p's TLS, which two nodes of parley agree on, and over its Noise: processor time of each node "+
+		"in milliseconds a GiB, medians of "+fmt.Sprint(rounds)+" rounds. Where each node has a core of its own, the busiest one decides what a relayed "+
+		"channel reaches of a direct one's throughput.",
 		[]string{"", "source", "relay", "target"},
-		row("direct", direct), row("relayed", relayed),
-		[]string{"share of direct, one core a node", fmt.Sprintf("%.0f %%", 100*one), "", ""},
-		[]string{"share of direct, two cores a node", fmt.Sprintf("%.0f %%", 100*two), "≥ 60 %: " + verdict(two >= 0.6), ""})
+		row("direct, TLS", tls[0]), row("relayed, TLS", tls[1]), row("direct, Noise", noise[0]), row("relayed, Noise", noise[1]),
+		[]string{"share of direct, TLS, one core a node", fmt.Sprintf("%.0f %%", 100*one), "≥ 60 %: " + verdict(one >= 0.6), ""},
+		[]string{"share of direct, Noise, one core a node", fmt.Sprintf("%.0f %%", 100*share(noise)), "", ""})
 }
