@@ -53,7 +53,7 @@ type Limits struct {
 	CreateRate   float64       // creates a second on a connection; 100
 	CreateBurst  float64       // 200
 	ErrorRate    float64       // channel errors a second that a peer may cause; 64
-	Window       int           // first credit of a channel, bytes; 262,144
+	Window       int           // first credit of a channel, bytes; 245,760
 	MaxWindow    int           // what a window may grow to; 4 MiB
 	MaxContent   int           // largest content taken on app channels; 65,536
 	Unread       int           // received and not read on a connection, bytes; 16 MiB

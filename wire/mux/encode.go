@@ -62,6 +62,15 @@ func AppendContentRecord(dst []byte, channel uint32, content []byte) []byte {
 	return appendContent(dst, channel, content)
 }
 
+// OpenContentRecord writes the record of an unpacked Content of n bytes over rec,
+// which is ContentRecordSize(n) long, but for the content: that is returned, for
+// the caller to fill in.
+func OpenContentRecord(rec []byte, channel uint32, n int) (content []byte) {
+	start := len(appendHead(wire.AppendSize(rec[:0], ContentSize(n)), Content, uint64(channel), n))
+	clear(rec[start+n:])
+	return rec[start : start+n : start+n]
+}
+
 // ContentRecordSize is the number of bytes AppendContentRecord appends for a
 // content of n bytes.
 func ContentRecordSize(n int) int {

@@ -373,3 +373,18 @@ func BenchmarkDecodeCreate(b *testing.B) {
 		}
 	}
 }
+
+// TestOpenContentRecord: it writes what AppendContentRecord does.
+func TestOpenContentRecord(t *testing.T) {
+	for n := range 70 {
+		content := make([]byte, n)
+		for i := range content {
+			content[i] = byte(i + 1)
+		}
+		rec := bytes.Repeat([]byte{0xff}, ContentRecordSize(n))
+		copy(OpenContentRecord(rec, 77, n), content)
+		if want := AppendContentRecord(nil, 77, content); !bytes.Equal(rec, want) {
+			t.Errorf("%d bytes: %x, want %x", n, rec, want)
+		}
+	}
+}

@@ -16,7 +16,8 @@ const (
 	relayWindow        = 32 << 10  // first credit of relayed channels, both ways
 	RelayContent       = 16 << 10  // largest content of relayed channels
 	MaxCredit          = 16 << 20  // outstanding credit never above this
-	defaultWindow      = 256 << 10
+	defaultWindow      = 256 << 10 // of a peer whose hello gives none
+	ownWindow          = 240 << 10 // with what lies around its contents, a reader that stopped holds 256 KiB at most
 	defaultContent     = 64 << 10
 	defaultChannels    = 1024
 	minWindow          = 16 << 10
@@ -38,7 +39,7 @@ const (
 // Limits are the limits of one connection, docs/spec/channels.md §8 and §9. Zero
 // values are the defaults.
 type Limits struct {
-	Window       int           // first credit of a channel that the peer creates, bytes; 262,144
+	Window       int           // first credit of a channel that the peer creates, bytes; 245,760
 	MaxWindow    int           // what a window may grow to, bytes; 4 MiB
 	MaxContent   int           // largest content taken, bytes; 65,536
 	Channels     int           // open at once; 1,024
@@ -57,7 +58,7 @@ type Limits struct {
 func (l Limits) WithDefaults() Limits {
 	def(&l.MaxContent, defaultContent)
 	l.MaxContent = min(l.MaxContent, maxContentLimit)
-	def(&l.Window, defaultWindow)
+	def(&l.Window, ownWindow)
 	l.Window = min(max(l.Window, minWindow, 2*l.MaxContent), MaxCredit) // a content must fit into half of it, or it may wait for ever
 	def(&l.MaxWindow, 4<<20)
 	l.MaxWindow = min(max(l.MaxWindow, l.Window), MaxCredit)

@@ -153,8 +153,9 @@ func (s *Stream) maybeGrant() {
 	}
 	now := time.Now()
 	if s.growing(now) {
-		due += s.window
-		s.window *= 2
+		more := min(s.window, int64(c.limits.MaxWindow)-s.window)
+		due += more
+		s.window += more
 	}
 	s.started = now
 	s.peerCredit += due
@@ -173,7 +174,7 @@ func (s *Stream) growing(now time.Time) bool {
 		fast        = 20 * time.Millisecond
 		relayHolds  = 256 << 10
 	)
-	if 2*s.window > int64(c.limits.MaxWindow) || c.unread >= int64(c.limits.UnreadSoft)/2 {
+	if s.window >= int64(c.limits.MaxWindow) || c.unread >= int64(c.limits.UnreadSoft)/2 {
 		return false
 	}
 	took := now.Sub(s.started)

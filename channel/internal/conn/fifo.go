@@ -6,7 +6,7 @@ import (
 )
 
 // Sizes of buffers. A class of records has room for a content of a round size and
-// the 51 bytes a record adds to it; a class of contents fits them to an eighth.
+// the 51 bytes a record adds to it; a class of contents fits them to a sixteenth.
 const (
 	slack     = 64
 	smallest  = 2 << 10
@@ -62,7 +62,7 @@ func (p *Buffers) get(n int) []byte {
 func (p *Buffers) fit(n int) []byte {
 	for i := firstKept; i < classes; i++ {
 		size := smallest << i
-		if n > size || n <= size-size/8 {
+		if n > size || n <= size-size/16 {
 			continue
 		}
 		if b, ok := p.kept[i].Get().(*[]byte); ok {

@@ -8,10 +8,12 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -86,7 +88,7 @@ func (p *tap) count(dir int, m *mux.Message) {
 	defer p.mu.Unlock()
 	switch m.Kind {
 	case mux.Create: // tests leave the windows at their defaults
-		p.credit[dir][m.Channel], p.credit[1-dir][m.Channel] = defaultWindow, defaultWindow
+		p.credit[dir][m.Channel], p.credit[1-dir][m.Channel] = ownWindow, ownWindow
 	case mux.Window:
 		if p.credit[1-dir][m.Channel] += int64(m.Window); p.credit[1-dir][m.Channel] > MaxCredit {
 			p.fault("channel %d: %d bytes of credit", m.Channel, p.credit[1-dir][m.Channel])
@@ -308,38 +310,44 @@ func TestWindowGrows(t *testing.T) {
 	})
 }
 
-// TestStalledReader: it holds its window of memory and no more, and the others
-// don't notice.
+// TestStalledReader: it holds 256 KiB of memory and no more, whatever the contents
+// are, and the others don't notice.
 func TestStalledReader(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		a, b := net.Pipe()
-		p := connect(t, a, b, Limits{})
-		slow, stalled := p.open(t, ids)
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		go func() {
-			for slow.Send(ctx, make([]byte, 1)) == nil {
-			}
-		}()
-		synctest.Wait()
-		if n := stalled.unread; n != defaultWindow {
-			t.Errorf("holds %d bytes of credit", n)
+	for _, size := range []int{1, 32, 33, 64, 1000, 1025, 15_361, 16_384, 40_000, 65_536} {
+		t.Run(strconv.Itoa(size), func(t *testing.T) {
+			bubble(t, func(t *testing.T) { stallReader(t, size) })
+		})
+	}
+}
+
+func stallReader(t *testing.T, size int) {
+	a, b := net.Pipe()
+	p := connect(t, a, b, Limits{})
+	slow, stalled := p.open(t, ids)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for slow.Send(ctx, make([]byte, size)) == nil {
 		}
-		held := 0
-		for c := stalled.rx.head; c != nil; c = c.next {
-			held += cap(c.buf)
+	}()
+	synctest.Wait()
+	if n := stalled.unread; n > ownWindow || n+cost(size) <= ownWindow {
+		t.Errorf("holds %d bytes of credit", n)
+	}
+	held := 0
+	for c := stalled.rx.head; c != nil; c = c.next {
+		held += cap(c.buf) + int(unsafe.Sizeof(*c))
+	}
+	if held > 256<<10 {
+		t.Errorf("holds %d bytes of memory", held)
+	}
+	for range 99 {
+		near, far := p.open(t, ids)
+		if err := near.Send(t.Context(), make([]byte, 60_000)); err != nil {
+			t.Fatal(err)
 		}
-		if held > defaultWindow {
-			t.Errorf("holds %d bytes of memory", held)
+		if _, err := far.Receive(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		for range 99 {
-			near, far := p.open(t, ids)
-			if err := near.Send(t.Context(), make([]byte, 60_000)); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := far.Receive(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-	})
+	}
 }

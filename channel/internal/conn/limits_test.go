@@ -119,11 +119,14 @@ func TestLimitContent(t *testing.T) {
 	})
 }
 
+// window256 gives channels a window that is a round number of contents.
+func window256(c *Config) { c.Limits.Window = defaultWindow }
+
 // TestCreditViolations: a content without credit ends its channel, the third
 // the connection.
 func TestCreditViolations(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r := connected(t, nil)
+		r := connected(t, window256)
 		full := func(id uint32) {
 			for range 4 { // 256 KiB
 				r.send(content(id, 65_536))
@@ -149,7 +152,7 @@ func TestCreditViolations(t *testing.T) {
 
 func TestTooMuchCredit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r, _ := accepted(t, nil)
+		r, _ := accepted(t, window256)
 		r.send(window(1, MaxCredit-defaultWindow))
 		r.expect("16 MiB are fine")
 		r.send(window(1, 1))
@@ -160,7 +163,7 @@ func TestTooMuchCredit(t *testing.T) {
 // TestGrantAtHalf: credit comes back once half of the window was read.
 func TestGrantAtHalf(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		r, s := accepted(t, nil)
+		r, s := accepted(t, window256)
 		for range 4 {
 			r.send(content(1, 65_536))
 		}
@@ -186,7 +189,7 @@ func TestGrantAtHalf(t *testing.T) {
 func TestUnreadTotal(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := connected(t, func(c *Config) {
-			c.Limits.Unread, c.Limits.UnreadSoft = 1<<20, 512<<10
+			c.Limits.Unread, c.Limits.UnreadSoft, c.Limits.Window = 1<<20, 512<<10, defaultWindow
 		})
 		streams := map[uint32]*Stream{}
 		for id := uint32(1); id <= 11; id += 2 {

@@ -118,6 +118,29 @@ func (s *Stream) Put(p []byte) error {
 	return nil
 }
 
+// Fill is Put of a content of n bytes that fill writes, where it will leave from:
+// a content that is made need not be copied.
+func (s *Stream) Fill(n int, fill func(content []byte)) error {
+	c := s.c
+	size := mux.ContentRecordSize(n)
+	if c.cfg.Encoding == wire.Packed || size <= smallItem {
+		content := make([]byte, n)
+		fill(content)
+		return s.Put(content)
+	}
+	rec := c.cfg.Buffers.get(size)
+	fill(mux.OpenContentRecord(rec, s.id, n))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := s.sendErr(); err != nil {
+		c.cfg.Buffers.put(rec)
+		return err
+	}
+	s.putRecord(n, rec)
+	c.signal()
+	return nil
+}
+
 // record makes the record of a content that is too large for a chunk.
 func (s *Stream) record(p []byte) []byte {
 	c := s.c
@@ -133,14 +156,21 @@ func (s *Stream) record(p []byte) []byte {
 // put queues a content, as its record where there is one. It is called with the
 // lock held.
 func (s *Stream) put(p, rec []byte) {
-	c := s.c
 	if rec != nil {
-		s.tx.push(c.cfg.Buffers, rec)
-	} else {
-		mux.AppendContentRecord(s.tx.reserve(c.cfg.Buffers, mux.ContentRecordSize(len(p)))[:0], s.id, p)
+		s.putRecord(len(p), rec)
+		return
 	}
+	mux.AppendContentRecord(s.tx.reserve(s.c.cfg.Buffers, mux.ContentRecordSize(len(p)))[:0], s.id, p)
 	s.countOut(len(p))
-	c.makeReady(s)
+	s.c.makeReady(s)
+}
+
+// putRecord queues the record of a content of n bytes. It is called with the lock
+// held.
+func (s *Stream) putRecord(n int, rec []byte) {
+	s.tx.push(s.c.cfg.Buffers, rec)
+	s.countOut(n)
+	s.c.makeReady(s)
 }
 
 // waitToSend waits until a content of n bytes may be queued and takes its

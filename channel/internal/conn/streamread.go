@@ -9,6 +9,13 @@ import (
 // after the other end's close, or the channel's error once everything received
 // before it was read.
 func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
+	item, err := s.Borrow(ctx)
+	return item[:len(item):len(item)], err
+}
+
+// Borrow is Receive for one who may give the content back by Recycle. What lies
+// between its length and its capacity is not to be shown to anybody.
+func (s *Stream) Borrow(ctx context.Context) ([]byte, error) {
 	c := s.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -28,10 +35,10 @@ func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
 	}
 	s.rx.drop(c.cfg.Buffers)
 	s.consumed(cost(n))
-	return item[:len(item):len(item)], nil
+	return item, nil
 }
 
-// Recycle takes back what Receive gave, once nobody uses it any more, so that the
+// Recycle takes back what Borrow gave, once nobody uses it any more, so that the
 // next content needs no memory.
 func (s *Stream) Recycle(p []byte) { s.c.cfg.Buffers.put(p) }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/parley-p2p/parley/channel/internal/conn"
@@ -56,7 +57,7 @@ func (r *End) Receive(ctx context.Context) ([]byte, error) {
 	}
 	defer release(r.reading)
 	if r.rest != nil {
-		rest := r.rest // its memory is the caller's now
+		rest := slices.Clip(r.rest) // its memory is the caller's now
 		r.rest, r.part = nil, Part{}
 		return rest, nil
 	}
@@ -118,7 +119,7 @@ func (r *End) broken(err error) error {
 
 // Write sends p in contents of one part each.
 func (r *End) Write(p []byte) (n int, err error) {
-	const piece = conn.RelayContent - 17
+	const piece = MaxData
 	for n < len(p) {
 		part := p[n:min(n+piece, len(p))]
 		if err := r.Send(context.Background(), part); err != nil {

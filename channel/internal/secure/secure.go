@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/flynn/noise"
 )
@@ -21,7 +22,10 @@ import (
 const (
 	MaxPart  = 16 << 10 // of one content of the channel
 	overhead = 16 + 1   // tag and flag
-	maxData  = MaxPart - overhead
+
+	// MaxData is what a full part carries. Larger ones would be allowed, but this
+	// one's record (48 bytes, padding and length more) is just one TLS record.
+	MaxData = MaxPart - 56 - overhead
 )
 
 // Stream is the channel that is encrypted.
@@ -29,8 +33,11 @@ type Stream interface {
 	// Take waits for the credit of a content of n bytes; Put then sends it.
 	Take(ctx context.Context, n int) error
 	Put(p []byte) error
-	Receive(ctx context.Context) ([]byte, error)
-	// Recycle takes back what Receive gave, once nobody uses it any more.
+	// Fill is Put of n bytes that fill writes.
+	Fill(n int, fill func(content []byte)) error
+	// Borrow waits for the next content.
+	Borrow(ctx context.Context) ([]byte, error)
+	// Recycle takes back what Borrow gave, once nobody uses it any more.
 	Recycle(p []byte)
 }
 
@@ -54,7 +61,6 @@ type Session struct {
 	stream Stream
 	out    *noise.CipherState
 	in     *noise.CipherState
-	buf    []byte // of the sender
 }
 
 // Handshake agrees on keys. The static keys are fresh for every channel.
@@ -151,7 +157,7 @@ func (h *handshake) write(ctx context.Context, payload []byte) (first, second *n
 }
 
 func (h *handshake) read(ctx context.Context) (payload []byte, first, second *noise.CipherState, err error) {
-	msg, err := h.stream.Receive(ctx)
+	msg, err := h.stream.Borrow(ctx)
 	if err != nil {
 		return nil, nil, nil, err
 	}
@@ -166,7 +172,7 @@ func (h *handshake) read(ctx context.Context) (payload []byte, first, second *no
 // part has left: where it has and err is not nil, the channel is of no more use.
 func (s *Session) Send(ctx context.Context, msg []byte) (begun bool, err error) {
 	for {
-		part := msg[:min(len(msg), maxData)]
+		part := msg[:min(len(msg), MaxData)]
 		msg = msg[len(part):]
 		if err := s.stream.Take(ctx, len(part)+overhead); err != nil {
 			return begun, err
@@ -175,13 +181,15 @@ func (s *Session) Send(ctx context.Context, msg []byte) (begun bool, err error) 
 		if len(msg) > 0 {
 			flag = 1
 		}
-		s.buf = append(append(s.buf[:0], flag), part...)
-		sealed, err := s.out.Encrypt(s.buf[:0], nil, s.buf)
-		if err != nil {
-			return true, fmt.Errorf("encrypt: %w", err)
+		var sealing error
+		err := s.stream.Fill(len(part)+overhead, func(content []byte) {
+			plain := append(append(content[:0], flag), part...)
+			_, sealing = s.out.Encrypt(content[:0], nil, plain)
+		})
+		if sealing != nil {
+			return true, fmt.Errorf("encrypt: %w", sealing)
 		}
-		s.buf = sealed
-		if err := s.stream.Put(sealed); err != nil {
+		if err != nil {
 			return true, err
 		}
 		if begun = true; len(msg) == 0 {
@@ -206,7 +214,7 @@ func (s *Session) Receive(ctx context.Context, rest []byte, limit int) (msg []by
 			return nil, false, ErrTooLarge
 		}
 		if rest == nil && !part.More {
-			return part.Data, true, nil
+			return slices.Clip(part.Data), true, nil
 		}
 		if rest == nil {
 			rest = make([]byte, 0, min(4*len(part.Data), limit))
@@ -229,7 +237,7 @@ type Part struct {
 // Part gives the next part. It holds until Done, or for ever where Done isn't
 // called.
 func (s *Session) Part(ctx context.Context) (Part, error) {
-	buf, err := s.stream.Receive(ctx)
+	buf, err := s.stream.Borrow(ctx)
 	if err != nil {
 		return Part{}, err
 	}

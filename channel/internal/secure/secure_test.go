@@ -24,7 +24,14 @@ func (l *link) Put(p []byte) error {
 	return nil
 }
 
-func (l *link) Receive(ctx context.Context) ([]byte, error) {
+func (l *link) Fill(n int, fill func([]byte)) error {
+	p := make([]byte, n)
+	fill(p)
+	l.out <- p
+	return nil
+}
+
+func (l *link) Borrow(ctx context.Context) ([]byte, error) {
 	select {
 	case p := <-l.in:
 		return p, nil
@@ -75,7 +82,7 @@ func TestSession(t *testing.T) {
 	if errA != nil || errB != nil {
 		t.Fatal(errA, errB)
 	}
-	for _, n := range []int{0, 1, maxData - 1, maxData, maxData + 1, 3 * maxData, 3*maxData + 1} {
+	for _, n := range []int{0, 1, MaxData - 1, MaxData, MaxData + 1, 3 * MaxData, 3*MaxData + 1} {
 		msg := bytes.Repeat([]byte{byte(n)}, n)
 		if begun, err := sa.Send(t.Context(), msg); err != nil || !begun {
 			t.Fatal(begun, err)
@@ -91,10 +98,10 @@ func TestSession(t *testing.T) {
 			t.Errorf("%d bytes: got %d, %v, %v", n, len(got), whole, err)
 		}
 	}
-	if _, err := sa.Send(t.Context(), make([]byte, 3*maxData)); err != nil {
+	if _, err := sa.Send(t.Context(), make([]byte, 3*MaxData)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := sb.Receive(t.Context(), nil, 2*maxData); !errors.Is(err, ErrTooLarge) {
+	if _, _, err := sb.Receive(t.Context(), nil, 2*MaxData); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("over the limit: %v", err)
 	}
 }
@@ -114,7 +121,7 @@ func drain(c chan []byte) (out [][]byte) {
 func TestReceiveGoesOn(t *testing.T) {
 	a, b := links()
 	sa, sb, _, _ := shake(t, a, b, party(true, key(1), key(2), "p"), party(false, key(2), key(1), "p"))
-	msg := bytes.Repeat([]byte("x"), 2*maxData)
+	msg := bytes.Repeat([]byte("x"), 2*MaxData)
 	if _, err := sa.Send(t.Context(), msg); err != nil {
 		t.Fatal(err)
 	}
