@@ -55,7 +55,7 @@ func (s *session) Receive(ctx context.Context, d network.Delivery) error {
 		return err
 	}
 	lone, err := s.takeRoom(ctx, d)
-	if err != nil || s.now(lone, it, len(c.Data)) {
+	if err != nil || s.now(lone && isLone(d), it, len(c.Data)) {
 		return err
 	}
 	err = s.queue.Push(ctx, flow.Bulk, it, len(c.Data)+itemOverhead)
@@ -63,6 +63,11 @@ func (s *session) Receive(ctx context.Context, d network.Delivery) error {
 		s.giveRoom(d)
 	}
 	return err
+}
+
+func isLone(d network.Delivery) bool {
+	l, ok := d.(network.Lone)
+	return ok && l.Lone()
 }
 
 func (s *session) waitOpened(ctx context.Context, g *gate) error {

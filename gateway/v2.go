@@ -31,6 +31,7 @@ type v2Session struct {
 
 	// owned by the holder of the seat: its reader
 	pairs map[string]pair // what peer and protocol of a send mean
+	more  bool            // another frame stands behind the one that is served
 
 	// owned by the holder of the seat: its writer
 	texts map[pair][]byte // the same, encoded

@@ -44,6 +44,7 @@ func (s *v2Session) frames(l *link.Link, msg []byte) (taken uint64, err error) {
 		if f, msg, err = v2.Next(msg); err != nil {
 			return taken, errNotFrame
 		}
+		s.more = len(msg) > 0
 		if f.Kind < v2.FirstNumbered {
 			err = s.control(l, f)
 		} else if err = s.numbered(l, f); err == nil {
@@ -216,7 +217,7 @@ func (s *v2Session) send(l *link.Link, f v2.Frame) error {
 		return err
 	}
 	id := int64(m.ID)
-	out := network.Outgoing{Content: m.Content, Level: m.Level, Reply: m.Reply, Wait: true}
+	out := network.Outgoing{Content: m.Content, Level: m.Level, Reply: m.Reply, Wait: true, More: s.more}
 	var to pair
 	if err == nil {
 		to, err = s.pairOf(m)

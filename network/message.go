@@ -64,6 +64,10 @@ type Outgoing struct {
 	// it has unsettled; false refuses with CodeQueueFull.
 	Wait bool
 
+	// More says that another message follows at once, so that it may be joined
+	// with this one.
+	More bool
+
 	// Done is called exactly once, from any goroutine, and maybe before Send has
 	// returned; for Level Queued by Send itself. It must not block.
 	Done func(Outcome)
@@ -77,8 +81,8 @@ type Outcome struct {
 }
 
 // Delivery is a message that came in. Whoever received it settles it once, by
-// Handled, Reply or Refuse; later calls do nothing. None of them blocks. Credit
-// for more flows back to the sender when it is settled.
+// Handled, Reply or Refuse; later calls do nothing. None of them waits for the
+// other side. Credit for more flows back to the sender when it is settled.
 type Delivery interface {
 	From() identity.PeerID
 	Protocol() Protocol
@@ -88,6 +92,13 @@ type Delivery interface {
 	Handled()        // the handler returned
 	Reply(c Content) // the handler returned an answer to a request
 	Refuse(err error)
+}
+
+// Lone is a Delivery that knows whether its sender has nothing else on the way to
+// this receiver. Such a message is best passed on at once; others are cheaper
+// together with those around them.
+type Lone interface {
+	Lone() bool
 }
 
 // Receiver takes the messages of one session of a peer.

@@ -70,6 +70,7 @@ type entry struct {
 	since   time.Time       // when it was sent, or taken: its clock starts anew then
 	level   network.Level
 	reply   bool
+	lone    bool // nothing else was unsettled when it was sent
 	wrote   bool // it may have arrived
 	taken   bool
 	closed  bool   // settled, out of order maybe: by a peer of this node or the reference's ack

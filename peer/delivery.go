@@ -61,12 +61,16 @@ type share struct {
 	prev, next *share // in m.open
 }
 
-var _ network.Delivery = (*share)(nil)
+var (
+	_ network.Delivery = (*share)(nil)
+	_ network.Lone     = (*share)(nil)
+)
 
 func (s *share) From() identity.PeerID      { return s.d.from }
 func (s *share) Protocol() network.Protocol { return s.d.protocol }
 func (s *share) Content() network.Content   { return s.d.content }
 func (s *share) WantsReply() bool           { return s.d.flags&flagReply != 0 }
+func (s *share) Lone() bool                 { return s.d.flags&flagLone != 0 }
 func (s *share) Handled()                   { s.settle(verdict{level: wireHandled}) }
 
 func (s *share) Reply(c network.Content) {
@@ -109,7 +113,7 @@ func (s *share) settle(v verdict) {
 	now := false
 	if st != nil {
 		st.held = false
-		now = st.claimNow()
+		now = st.claimNow(d)
 	}
 	d.peer.mu.Unlock()
 	if now {

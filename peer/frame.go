@@ -43,6 +43,7 @@ const (
 	flagNoAck     = 1 // nobody waits for the acknowledgement, so it may be late
 	flagReply     = 2 // the sender waits for a reply
 	flagDelivered = 4 // the sender waits for level delivered only
+	flagLone      = 8 // the sender has nothing else on the way here: a hint
 )
 
 // Levels of an ack. All but wireDelivered are final.

@@ -211,16 +211,32 @@ func (l *link) flush() error {
 			l.buf = append(l.buf, data...)
 			continue
 		}
-		if err := l.writeBuf(); err != nil {
-			return err
-		}
-		if _, err := l.stream.Write(data); err != nil {
+		if err := l.writeLarge(data); err != nil {
 			return err
 		}
 	}
 	clear(l.items)
 	l.items = l.items[:0]
 	return l.writeBuf()
+}
+
+// writeLarge writes what is in the buffer and data, from where it stands but for
+// its beginning: the first write takes as much of it along as leaves full ones.
+func (l *link) writeLarge(data []byte) error {
+	full := (len(l.buf) + len(data) - 1) / batchBytes
+	first := max(0, len(data)-full*batchBytes)
+	l.buf = append(l.buf, data[:first]...)
+	if err := l.writeBuf(); err != nil {
+		return err
+	}
+	for data = data[first:]; len(data) > 0; {
+		n, err := l.stream.Write(data[:min(len(data), batchBytes)])
+		if err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	return nil
 }
 
 func (l *link) writeBuf() error {

@@ -217,6 +217,7 @@ func (m *Member) Send(out network.Outgoing) (cancel func(), err error) {
 		return nil, err
 	}
 	c.put(e)
+	e.lone = c.unresolved == 1 && !out.More
 	done := e.done
 	if e.level == network.Queued {
 		e.done = c.late

@@ -94,8 +94,8 @@ func late(err error) bool {
 // gives the link to call writeNow of. The caller holds mu.
 func (c *conversation) claimNow(e *entry) *link {
 	l := c.link
-	lone := c.unresolved == 1 && c.queue.len() == 1 && c.flight.len() == 0
-	if !lone || l == nil || e.size > nowLimit || c.blocked || c.peer.closed {
+	alone := e.lone && c.queue.len() == 1 && c.flight.len() == 0
+	if !alone || l == nil || e.size > nowLimit || c.blocked || c.peer.closed {
 		return nil
 	}
 	if l.writing || !l.welcomed || l.resuming || l.over || e.size > l.limit {
@@ -124,14 +124,14 @@ func (l *link) writeNow() {
 	}
 }
 
-// claimNow takes the writer's place where there is something to tell now, and
+// claimNow takes the writer's place where there is something to tell of d now, and
 // reports whether the caller is to tell it, by writeNow. Otherwise the writer is
 // woken where there is. The caller holds mu.
-func (st *inStream) claimNow() bool {
+func (st *inStream) claimNow(d *delivery) bool {
 	if !st.flush {
 		return false
 	}
-	lone := !st.more && st.in.pending.len() == 0
+	lone := d.flags&flagLone != 0 && !st.more && st.in.pending.len() == 0
 	sound := st.welcomed && !st.ending && !st.finished && st.failed == nil
 	if !lone || !sound || st.writing || len(st.left) > 0 || !st.smallAnswers() {
 		st.signal()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -18,8 +20,9 @@ import (
 type clogged struct {
 	network.Network
 
-	mu    sync.Mutex
-	stuck chan struct{} // closed when it flows again; nil while it flows
+	mu     sync.Mutex
+	stuck  chan struct{} // closed when it flows again; nil while it flows
+	writes []int         // their sizes
 }
 
 func (c *clogged) stick() {
@@ -77,6 +80,7 @@ func (s *cloggedStream) SetWriteDeadline(t time.Time) error {
 func (s *cloggedStream) Write(p []byte) (int, error) {
 	s.net.mu.Lock()
 	stuck := s.net.stuck
+	s.net.writes = append(s.net.writes, len(p))
 	s.net.mu.Unlock()
 	if stuck == nil {
 		return s.Stream.Write(p)
@@ -238,4 +242,69 @@ func TestLoneMessages_OfManySenders(t *testing.T) {
 	if got := len(to.texts()); got != senders*each {
 		t.Errorf("%d came", got)
 	}
+}
+
+// The receiver knows which messages are alone on their way.
+func TestLoneMessage_IsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.cluster.SetDelay(time.Millisecond)
+		to := newPage(true)
+		m, bob, _, _ := talk(t, w, handling())
+		if err := bob.Join(to).Start(chat); err != nil {
+			t.Fatal(err)
+		}
+		for i, c := range []struct {
+			more, behind, lone bool
+		}{{lone: true}, {more: true}, {behind: true}, {lone: true}} {
+			var before result
+			if c.behind {
+				before = send(t, m, bob.ID(), "before", network.Handled)
+			}
+			out, r := outgoing(bob.ID(), "x", network.Handled)
+			out.More = c.more
+			if _, err := m.Send(out); err != nil {
+				t.Fatal(err)
+			}
+			if before != nil {
+				before.wait(t)
+			}
+			r.wait(t)
+			synctest.Wait()
+			to.mu.Lock()
+			last := to.got[len(to.got)-1]
+			to.mu.Unlock()
+			if got := last.(network.Lone).Lone(); got != c.lone {
+				t.Errorf("%d: lone %v", i, got)
+			}
+		}
+	})
+}
+
+// A large message leaves in as few full writes as it fits in.
+func TestLargeMessages_LeaveInFullWrites(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		to := handling()
+		m, bob, out, _ := talk(t, w, to)
+		for _, size := range []int{largePayload, batchBytes - 20, batchBytes, 64 << 10, 100 << 10, 3 * batchBytes, 512 << 10} {
+			out.mu.Lock()
+			out.writes = nil
+			out.mu.Unlock()
+			text := strings.Repeat("0123456789", size/10+1)[:size]
+			if o := send(t, m, bob.ID(), text, network.Handled).wait(t); o.Err != nil {
+				t.Fatal(o.Err)
+			}
+			if got := to.texts(); got[len(got)-1] != text {
+				t.Errorf("%d bytes: %d others came", size, len(got[len(got)-1]))
+			}
+			out.mu.Lock()
+			if fewest := (size + 20 + batchBytes - 1) / batchBytes; len(out.writes) > fewest || slices.Max(out.writes) > batchBytes {
+				t.Errorf("%d bytes in writes of %v", size, out.writes)
+			}
+			out.mu.Unlock()
+		}
+	})
 }

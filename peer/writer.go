@@ -163,8 +163,10 @@ type item struct {
 	content network.Content
 }
 
-// batchBytes is about how much one write carries.
-const batchBytes = 64 << 10
+// batchBytes is how much one write carries: what fits into one message of Noise
+// behind the head of one frame of yamux. What is over would be sealed, sent and
+// read for itself.
+const batchBytes = 65535 - 16 - 12
 
 // depart puts entries on their way, as many as the window lets and a write
 // carries, numbered in order. What is over the other side's limit fails, or waits
@@ -185,7 +187,7 @@ func (c *conversation) depart(window, limit int, known bool, into []item, to *se
 			c.resolve(e, network.Outcome{Err: errTooLarge(e.size, limit)}, to)
 			continue
 		}
-		if c.flight.len() > 0 && c.flightBytes+e.cost() > window {
+		if c.flight.len() > 0 && c.flightBytes+e.cost() > window || size > 0 && size+e.cost() > batchBytes {
 			break
 		}
 		c.queue.pop()
@@ -204,13 +206,16 @@ func (c *conversation) depart(window, limit int, known bool, into []item, to *se
 func (e *entry) flags() (f uint64) {
 	switch {
 	case e.reply:
-		return flagReply
+		f = flagReply
 	case e.level == network.Queued:
-		return flagNoAck
+		f = flagNoAck
 	case e.level == network.Delivered:
-		return flagDelivered
+		f = flagDelivered
 	}
-	return 0
+	if e.lone {
+		f |= flagLone
+	}
+	return f
 }
 
 // returnAbove takes everything in flight above seq back to the front of the
