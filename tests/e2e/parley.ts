@@ -92,10 +92,6 @@ export class Parley {
     return ports.split(', ').map((port) => `/ip4/${host}/${port}/p2p/${peer}`)
   }
 
-  get pid(): number {
-    return this.#process.pid!
-  }
-
   /** The node's own id. */
   get peer(): string {
     return /^\s*peer\s+(\S+)/m.exec(this.#output)![1]!
