@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"github.com/parley-p2p/parley/flow"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/star/socketio/wire"
 	"github.com/parley-p2p/parley/star/socketio/ws"
@@ -143,7 +144,7 @@ func (s *Socket) receiveText(text []byte, buf *ws.Buf) error {
 	case p.Type == wire.Message:
 		return s.receiveMessage(text)
 	case p.Type == wire.Ping && !s.client:
-		s.packet(wire.Pong, p.Data)
+		s.answerPing(p.Data)
 	case p.Type == wire.Close:
 		return ErrGoodbye
 	case p.Type == wire.Pong || p.Type == wire.Noop || p.Type == wire.Ping:
@@ -151,6 +152,14 @@ func (s *Socket) receiveText(text []byte, buf *ws.Buf) error {
 		return errPacket
 	}
 	return s.relief()
+}
+
+// answerPing writes the pong itself: most sockets are idle but for that, and to
+// wake a writer costs more.
+func (s *Socket) answerPing(data []byte) {
+	text := append(append(make([]byte, 0, 1+len(data)), byte(wire.Pong)), data...)
+	_ = s.Send(flow.Control, Msg{Text: text, Held: true}) // an ending socket needs none
+	s.Kick()
 }
 
 func (s *Socket) seen() {

@@ -94,11 +94,6 @@ func (s *Socket) push(it *item) error {
 	return nil
 }
 
-// packet sends one Engine.IO packet.
-func (s *Socket) packet(t wire.Type, data []byte) {
-	s.packetText(append(append(make([]byte, 0, 1+len(data)), byte(t)), data...))
-}
-
 // packetText sends a packet that is encoded already.
 func (s *Socket) packetText(text []byte) {
 	_ = s.Send(flow.Control, Msg{Text: text}) // an ending socket needs no packets
