@@ -80,6 +80,8 @@ func (g goal) text(show unit) string {
 	return text
 }
 
+const notMet = "**not met**"
+
 // verdict judges parley's figure; what the original server could not be asked for
 // does not count.
 func (g goal) verdict(f figures, ratio float64) string {
@@ -88,7 +90,7 @@ func (g goal) verdict(f figures, ratio float64) string {
 	case !ok:
 		return "–"
 	case g.more && v < g.limit, !g.more && v > g.limit, g.times > 0 && ratio > 0 && ratio < g.times:
-		return "**not met**"
+		return notMet
 	}
 	return "met"
 }
