@@ -335,6 +335,45 @@ func TestS_4_HeldReaderStaysAlive(t *testing.T) {
 	})
 }
 
+// napper holds each event for a while, as a slow reader does to its sender.
+type napper struct{ echo }
+
+func (n *napper) Event(s *socketio.Socket, _ *socketio.Event) error {
+	s.Hold()
+	defer s.Release()
+	select {
+	case <-time.After(3 * time.Second): // virtual
+	case <-s.Context().Done():
+	}
+	return nil
+}
+
+// S-4: a reader that is held again and again, each time for less than the noops are
+// apart, gets them all the same: its pings are behind what it has sent.
+func TestS_4_HeldAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, socketio.Options{Handler: &napper{echo: *newEcho()}})
+		c := w.raw("")
+		go func() {
+			for range 60 {
+				b := c.Batch()
+				b.Add(ws.Text, []byte(`42["nap"]`))
+				_ = b.Flush(nil) // fails at the end
+				b.Done()
+			}
+		}()
+		last := time.Now()
+		for start := last; time.Since(start) < 2*time.Minute; last = time.Now() {
+			w.expect(c, "6")
+			if gap := time.Since(last); gap > 11*time.Second {
+				t.Errorf("a gap of %v between noops", gap)
+			}
+		}
+		c.NetConn().Close()
+		w.stop()
+	})
+}
+
 // A client that takes nothing is dropped after 45 s, with all that waited.
 func TestStuckSessions(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world, h *echo) {

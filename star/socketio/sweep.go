@@ -42,9 +42,11 @@ func (s *Socket) sweep(now int64) {
 }
 
 // comfort keeps the heartbeat of a session alive whose reader is held back: its
-// pings are not read, so noops stand for the pongs (S-4).
+// pings are not read, or come late behind what it has sent, so noops stand for the
+// pongs (S-4). A reader that goes on now and then changes nothing of that: what
+// counts is how long the other side heard nothing.
 func (s *Socket) comfort(now int64) {
-	last := max(s.noopAt.Load(), s.held.Load())
+	last := max(s.noopAt.Load(), s.progress.Load())
 	if time.Duration(now-last) < s.core.times.PingTimeout/2-sweepInterval {
 		return
 	}
