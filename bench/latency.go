@@ -95,7 +95,7 @@ func (l *latencies) table(busy bool) table {
 		head: []string{"path", "p50", "p99", "p50 / B", "p99 / B"}}
 	if busy {
 		t.title = "The same while a process of the lowest priority keeps both cores busy"
-		t.note = "On the virtual machine of these figures that makes everything between processes faster, B's own echoes included. Why has not been established: spinning in the scheduler's idle class instead, which keeps the cores from sleeping too, changed little (two nodes 215 to 270 µs). The targets are for the table above."
+		t.note = "On the virtual machine of these figures that makes everything between processes faster, B's own echoes included: what is spared is waking a core that sleeps (decision 0013). The targets are for the table above."
 	}
 	b, between := l.inside.at(0.5), l.between.at(0.5)
 	for _, row := range []struct {
