@@ -1,9 +1,16 @@
 package parley
 
 import (
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is a star where a test has started the binary as one.
+func TestMain(m *testing.M) {
+	if settings := os.Getenv(asStar); settings != "" {
+		os.Exit(beStar(settings))
+	}
+	goleak.VerifyTestMain(m)
+}

@@ -166,7 +166,10 @@ func connect(t testing.TB, at *url.URL, o socketio.DialOptions) *testPeer {
 	t.Helper()
 	p := &testPeer{t: t, more: make(chan struct{}, 1), ended: make(chan error, 1), data: map[string][]byte{}}
 	tr := &http.Transport{}
-	o.Handler, o.HTTP = p, &http.Client{Transport: tr}
+	o.Handler = p
+	if o.HTTP == nil {
+		o.HTTP = &http.Client{Transport: tr}
+	}
 	var err error
 	if p.client, err = socketio.Dial(context.Background(), at, o); err != nil {
 		t.Fatal(err)
