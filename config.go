@@ -117,7 +117,7 @@ type P2PConfig struct {
 	StarRoots             []string `toml:"starRoots"`  // star=file: whose certificates count there, instead of the system's
 	StarBudget            Size     `toml:"starBudget"` // of one connection over a star; 0: none
 	Namespace             string   `toml:"namespace"`  // prefixes topics and records
-	Router                string   `toml:"router"`     // "node" or "page"
+	Router                string   `toml:"router"`     // "node"; "page" is refused in this version
 	Listen                []string `toml:"listen"`     // multiaddrs; empty: all transports, all interfaces, free ports
 	Connect               []string `toml:"connect"`    // multiaddrs with /p2p/, kept connected
 	MuxNetwork            string   `toml:"muxNetwork"` // take channels of nodes by WebSocket at /v1/NAME/mux; "": no

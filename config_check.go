@@ -149,8 +149,12 @@ func (c P2PConfig) check() error {
 	if c.ProtocolName == "" || c.ProtocolName[0] != '/' || len(c.ProtocolName) > 256 {
 		errs = append(errs, fmt.Errorf("p2p.protocolName: %q is no protocol id such as /p2p-webapp/1.0.0", c.ProtocolName))
 	}
-	if !slices.Contains([]string{"node", "page"}, c.Router) {
-		errs = append(errs, fmt.Errorf(`p2p.router: %q is neither "node" nor "page"`, c.Router))
+	switch c.Router {
+	case "node":
+	case "page": // a page that nobody finds would look like one that is alone
+		errs = append(errs, errors.New(`p2p.router: "page", a GossipSub router for each page, is not in this version: leave it at "node"`))
+	default:
+		errs = append(errs, fmt.Errorf(`p2p.router: %q is not "node"`, c.Router))
 	}
 	if len(c.Namespace) > 64 || strings.Trim(c.Namespace, "/") != c.Namespace || strings.ContainsFunc(c.Namespace, func(r rune) bool { return r <= ' ' }) {
 		errs = append(errs, fmt.Errorf("p2p.namespace: %q; up to 64 characters without spaces, no slash at its ends", c.Namespace))

@@ -243,6 +243,7 @@ func TestValidateRefuses(t *testing.T) {
 		{"no sockets and one", "p2p.listen", "none,/ip4/127.0.0.1/tcp/0", "exclude each other"},
 		{"protocol", "p2p.protocolName", "files", "p2p.protocolName"},
 		{"namespace", "p2p.namespace", "a b", "p2p.namespace"},
+		{"a router for each page", "p2p.router", "page", "is not in this version"},
 		{"frame too small", "gateway.maxFrame", "1 KiB", "gateway.maxFrame"},
 		{"frame huge", "gateway.maxFrame", "2 GiB", "gateway.maxFrame"},
 		{"message over frame", "limits.maxMessage", "64 MiB", "gateway.maxFrame"},

@@ -63,6 +63,9 @@ func echo(t *testing.T, m channel.Member, protocol string) {
 func exchange(ctx context.Context, t *testing.T, m channel.Member, to identity.AgentID, want network.Path, opts ...channel.OpenOption) channel.Info {
 	t.Helper()
 	ch, err := m.Open(ctx, to, "echo/1", opts...)
+	for errors.Is(err, channel.ErrNoAgent) && ctx.Err() == nil { // its node may be found only now; Open looks for 2 s
+		ch, err = m.Open(ctx, to, "echo/1", opts...)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -142,7 +142,7 @@ function table(t) {
 }
 
 function section(p) {
-  const s = make('section', (p.table?.columns.length ?? 0) > 5 ? 'broad' : '')
+  const s = make('section', p.table && (p.table.columns.length > 5 || p.table.columns.some(c => c.unit === 'whole')) ? 'broad' : '')
   s.id = `panel-${p.id}`
   s.append(make('h2', '', p.title))
   if (p.table?.rows.length) s.append(make('small', '', number(p.table.rows.length + (p.table.more ?? 0))))

@@ -33,16 +33,17 @@ access","loopback-network","local-network"])try{if((await navigator?.permissions
  local network in the site's settings"}catch{}}}function isLocal(host){return/^(localhost|\[::1\]|127(\.\d+){3}|10(\.\d+){3}|192\.168(\.\d+){2}|172\.(1[6-9]|2\d|3[01])(\.\d+){2}|169\.254(\.\d+){2})$/.
 test(host)||/\.(localhost|local)$/.test(host)||/^\[f[cd]/.test(host)}function isElsewhere(url){let origin=pageOrigin();return origin!==void 0&&origin!==httpOf(url).origin}function grantFor(url,ask){try{let kept=JSON.
 parse(localStorage.getItem(place(url))??"null");return kept&&(!ask||kept.asked===query(ask).toString())?kept.token:void 0}catch{return}}function forgetGrant(url){
-try{localStorage.removeItem(place(url))}catch{}}async function askPerson(url,ask,signal){let open=globalThis.open,params=query(ask);params.set(
-"origin",pageOrigin()??"");let http=httpOf(url),shown=open?.(`${http.origin}/_parley/consent?${params}`,"_blank","popup,width=560,height=640");
-if(!shown)throw new ParleyError("forbidden","the person must be asked first, and the browser opens no window for it: call connect() from a c\
-lick");let token=await answer(shown,http.origin,signal);try{localStorage.setItem(place(url),JSON.stringify({token,asked:query(ask).toString()}))}catch(cause){
-throw new ParleyError("forbidden","the answer can not be kept: the browser allows this page no storage",{cause})}}function answer(shown,origin,signal){
-return new Promise((resolve,reject)=>{let end=how=>{clearInterval(timer),removeEventListener("message",told),signal?.removeEventListener("ab\
-ort",gaveUp),how()},gaveUp=()=>{shown.close(),end(()=>reject(givenUp(signal)))},told=({origin:from,data})=>{from!==origin||data?.parley!=="c\
-onsent"||(data.allowed?end(()=>resolve(String(data.token))):end(()=>reject(new ParleyError("forbidden","the person did not allow it"))))},closed=0,
-timer=setInterval(()=>{shown.closed&&++closed>2&&end(()=>reject(new ParleyError("forbidden","the person closed the question")))},300);addEventListener(
-"message",told),signal?.addEventListener("abort",gaveUp),signal?.aborted&&gaveUp()})}function query({protocols=[],topics=[],storage=0}){let params=new URLSearchParams;
+try{localStorage.removeItem(place(url))}catch{}}async function askPerson(url,ask,signal){let open=globalThis.open;if(!open)throw new ParleyError(
+"forbidden","the person must be asked first, and a worker has no window for it: connect in its page");let params=query(ask);params.set("orig\
+in",pageOrigin()??"");let http=httpOf(url),shown=open(`${http.origin}/_parley/consent?${params}`,"_blank","popup,width=560,height=640");if(!shown)
+throw new ParleyError("forbidden","the person must be asked first, and the browser opens no window for it: call connect() from a click");let token=await answer(
+shown,http.origin,signal);try{localStorage.setItem(place(url),JSON.stringify({token,asked:query(ask).toString()}))}catch(cause){throw new ParleyError(
+"forbidden","the answer can not be kept: the browser allows this page no storage",{cause})}}function answer(shown,origin,signal){return new Promise(
+(resolve,reject)=>{let end=how=>{clearInterval(timer),removeEventListener("message",told),signal?.removeEventListener("abort",gaveUp),how()},
+gaveUp=()=>{shown.close(),end(()=>reject(givenUp(signal)))},told=({origin:from,data})=>{from!==origin||data?.parley!=="consent"||(data.allowed?
+end(()=>resolve(String(data.token))):end(()=>reject(new ParleyError("forbidden","the person did not allow it"))))},closed=0,timer=setInterval(
+()=>{shown.closed&&++closed>2&&end(()=>reject(new ParleyError("forbidden","the person closed the question")))},300);addEventListener("messag\
+e",told),signal?.addEventListener("abort",gaveUp),signal?.aborted&&gaveUp()})}function query({protocols=[],topics=[],storage=0}){let params=new URLSearchParams;
 for(let name of protocols)params.append("protocol",name);for(let name of topics)params.append("topic",name);return storage&&params.set("stor\
 age",`${storage}`),params}function httpOf(url){return new URL(url.href.replace(/^ws/,"http"))}function place(url){return`parley grant ${url.
 host}`}var maxDepth=68,maxItems=131072,embeddedJson=262,encoder=new TextEncoder,decoder=new TextDecoder("utf-8",{fatal:!0,ignoreBOM:!0}),malformed=(text,cause)=>new ParleyError(

@@ -43,10 +43,11 @@ export function forgetGrant(url: URL): void {
  */
 export async function askPerson(url: URL, ask: Ask, signal?: AbortSignal): Promise<void> {
   const open = (globalThis as { open?: typeof window.open }).open
+  if (!open) throw new ParleyError('forbidden', 'the person must be asked first, and a worker has no window for it: connect in its page')
   const params = query(ask)
   params.set('origin', pageOrigin() ?? '')
   const http = httpOf(url)
-  const shown = open?.(`${http.origin}/_parley/consent?${params}`, '_blank', 'popup,width=560,height=640')
+  const shown = open(`${http.origin}/_parley/consent?${params}`, '_blank', 'popup,width=560,height=640')
   if (!shown) {
     throw new ParleyError('forbidden', 'the person must be asked first, and the browser opens no window for it: call connect() from a click')
   }

@@ -162,11 +162,11 @@ func secure(h http.Header) {
 // The two pages hold no text from outside but the escaped address (G-S10).
 const (
 	onwardPage = `<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="0;url=TO">
-<title>parley</title><p><a href="TO">Go on to the page</a></p></html>
+<title>parley</title><style>:root{color-scheme:light dark}</style><p><a href="TO">Go on to the page</a></p></html>
 `
 	wayInPage = `<!doctype html><html lang="en"><meta charset="utf-8"><title>parley: not yet</title>
 <meta name="viewport" content="width=device-width">
-<style>body{font:1.1em/1.5 system-ui,sans-serif;max-width:36em;margin:3em auto;padding:0 1em}code{background:#8882;padding:.1em .3em}</style>
+<style>:root{color-scheme:light dark}body{font:1.1em/1.5 system-ui,sans-serif;max-width:36em;margin:3em auto;padding:0 1em}code{background:#8882;padding:.1em .3em}</style>
 <h1>This page needs its launch link</h1>
 <p>parley runs here, but this browser has not been let in yet.</p>
 <ol>

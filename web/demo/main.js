@@ -121,7 +121,7 @@ const animals = ['Badger', 'Crane', 'Finch', 'Fox', 'Hare', 'Heron', 'Ibex', 'Ly
 /** A name for who has none, always the same for one id. */
 function nickname(peer) {
     const n = number(peer);
-    return `${colours[n % colours.length]} ${animals[(n >> 8) % animals.length]}`;
+    return `${colours[n % colours.length]} ${animals[(n >>> 8) % animals.length]}`;
 }
 function number(text) {
     let n = 0;
