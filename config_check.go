@@ -58,7 +58,6 @@ var notUsed = map[string]string{
 	"p2p.fileUpdateNotifyTopic": "this version shares no files",
 	"p2p.ipfsGetTimeout":        "this version shares no files",
 	"p2p.streamTimeout":         "this version shares no files",
-	"p2p.router":                "every page uses the node's router in this version",
 	"websocket.readBufferSize":  "WebSockets read into buffers that fit the frames",
 	"websocket.writeBufferSize": "WebSockets write what is waiting at once",
 }

@@ -1,5 +1,10 @@
 package gatewaytest
 
+import (
+	"fmt"
+	"strings"
+)
+
 // V1Scripts is gateway.md §2.2 to §2.9 as conversations, each error reply of v1
 // that needs no special settings included.
 func V1Scripts() []Script {
@@ -242,8 +247,77 @@ func V1Scripts() []Script {
 			A > {"requestid":7,"method":"addpeers","params":{"peerIds":[]},"isresponse":false}
 			A < {"requestid":7,"method":"","result":null,"isresponse":true}
 		`},
+		V1BeforePeer(),
+		V1BadParams(),
 	}
 }
+
+// v1Methods are all requests but peer.
+var v1Methods = []string{"start", "stop", "send", "subscribe", "unsubscribe", "publish", "listpeers", "addpeers", "removepeers",
+	"listfiles", "getfile", "storefile", "removefile"}
+
+// V1BeforePeer asks for everything before there is a peer (gateway.md §2.4).
+func V1BeforePeer() Script {
+	var steps strings.Builder
+	for i, method := range v1Methods {
+		fmt.Fprintf(&steps, `
+			A > {"requestid":%[1]d,"method":"%[2]s","params":{},"isresponse":false}
+			A < {"requestid":%[1]d,"method":"","error":{"code":404,"message":"peer not found: "},"isresponse":true}
+		`, i, method)
+	}
+	return Script{"before peer: every request", steps.String()}
+}
+
+// V1BadParams asks for everything with params that are missing, of a wrong
+// type, and no object.
+func V1BadParams() Script {
+	const invalid = `A < {"requestid":%d,"method":"","error":{"code":400,"message":"invalid params"},"isresponse":true}`
+	wrong := map[string][]string{
+		"start": {"protocol"}, "stop": {"protocol"}, "send": {"peer", "protocol"},
+		"subscribe": {"topic"}, "unsubscribe": {"topic"}, "publish": {"topic"}, "listpeers": {"topic"},
+		"addpeers": {"peerIds"}, "removepeers": {"peerIds"}, "listfiles": {"peerid"}, "getfile": {"cid"},
+	}
+	var steps strings.Builder
+	steps.WriteString(pair)
+	id := 100
+	for _, method := range v1Methods {
+		params := []string{`[]`, `"x"`, `{}`, `null`}
+		for _, name := range wrong[method] {
+			params = append(params, `{"peer":"$B","protocol":"x","`+name+`":7}`, `{"peer":"$B","protocol":"x","`+name+`":{}}`)
+		}
+		if wrong[method] == nil {
+			continue // those of files: gateway.md §7, with the files
+		}
+		for _, p := range params {
+			fmt.Fprintf(&steps, "\nA > {\"requestid\":%d,\"method\":%q,\"params\":%s,\"isresponse\":false}\n", id, method, p)
+			fmt.Fprintf(&steps, invalid+"\n", id)
+			id++
+		}
+	}
+	return Script{"params: every request", steps.String()}
+}
+
+// V1Limits goes over the limits of a node whose limits.maxMessage and
+// limits.outbox are 1 KiB.
+func V1Limits() Script {
+	text := func(n int) string { return strings.Repeat("x", n-2) } // and its quotes
+	return Script{"limits", pair + `
+		A > {"requestid":5,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":"` + text(1025) + `","ack":0},"isresponse":false}
+		A < {"requestid":5,"method":"","error":{"code":500,"message":"message too large: 1025 bytes, limit 1024"},"isresponse":true}
+		A > {"requestid":6,"method":"publish","params":{"topic":"room-4","data":"` + text(1<<20+1) + `"},"isresponse":false}
+		A < {"requestid":6,"method":"","error":{"code":500,"message":"message too large: 1048577 bytes, limit 1048576"},"isresponse":true}
+		A > {"requestid":7,"method":"send","params":{"peer":"` + absent + `","protocol":"/t/1","data":"` + text(600) + `"},"isresponse":false}
+		A < {"requestid":7,"method":"","result":null,"isresponse":true}
+		A > {"requestid":8,"method":"send","params":{"peer":"` + absent + `","protocol":"/t/1","data":"` + text(600) + `","ack":0},"isresponse":false}
+		A < {"requestid":8,"method":"","error":{"code":500,"message":"send queue full: ` + absent + ` /t/1"},"isresponse":true}
+		A > {"requestid":9,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":"` + text(1024) + `","ack":0},"isresponse":false}
+		A < {"requestid":0,"method":"ack","params":{"ack":0},"isresponse":false}
+		A < {"requestid":9,"method":"","result":null,"isresponse":true}
+	`}
+}
+
+// absent is the id of a peer that is nowhere.
+const absent = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
 
 // V1WithoutFiles is what a node without files answers, so that no call of the
 // existing client hangs (gateway.md §3).
