@@ -1,8 +1,6 @@
 package parley
 
 import (
-	"net/http"
-	"strconv"
 	"testing"
 	"time"
 
@@ -18,12 +16,7 @@ func v1Server(t *testing.T, settings ...func(*Config)) *gatewaytest.Server {
 	for _, set := range settings {
 		set(&cfg)
 	}
-	n := runNode(t, cfg)
-	token, err := n.data.Token()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &gatewaytest.Server{URL: "http://127.0.0.1:" + strconv.Itoa(n.port), Header: http.Header{"Authorization": {"Bearer " + token}}}
+	return serverOf(t, runNode(t, cfg))
 }
 
 func sendTimeout(d time.Duration) func(*Config) {

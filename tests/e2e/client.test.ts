@@ -243,7 +243,7 @@ describe('in the browser', () => {
     await until(() => !room.members.has(peer))
   })
 
-  test('a page of v1 and a page of v2 in one room and one to one', async () => {
+  test('abuse 44: a page of v1 and a page of v2 in one room and one to one', async () => {
     const { page: p, peer } = await page('page')
     const { context } = await person(browser)
     ending.push(() => context.close())
