@@ -272,6 +272,14 @@ func (n *node) state(at string, want transport.State) transport.Status {
 	}
 }
 
+// lost waits until a node is on no star any more. (A state may be over before a poll
+// sees it: the wait before the next attempt is random.)
+func (n *node) lost() {
+	for len(n.Addrs()) > 0 {
+		pause(10 * time.Millisecond)
+	}
+}
+
 // pause waits in virtual time; outside of a bubble the tests that use it poll.
 func pause(d time.Duration) { <-time.After(d) }
 

@@ -75,7 +75,9 @@ func TestAbuse39_JoinNeverAnswered(t *testing.T) {
 		w.lie(&liar{silent: true})
 		began := time.Now()
 		n := w.node(transport.Options{}).listen(w, where)
-		n.state(where, transport.Waiting)
+		for n.Status()[0].Error == nil { // the state is over after a random time
+			pause(10 * time.Millisecond)
+		}
 		if took := time.Since(began); took < 10*time.Second || took > 11*time.Second {
 			t.Errorf("given up after %v", took)
 		}

@@ -121,6 +121,7 @@ func TestStarRestarts(t *testing.T) {
 		if st.Error == nil || len(a.Addrs()) != 0 {
 			t.Errorf("lost: %+v, still advertised: %v", st, a.Addrs())
 		}
+		pause(time.Second) // the muxer hears of it on its own
 		if _, err := here.OpenStream(t.Context()); err == nil {
 			t.Error("a connection over a star that is gone still works")
 		}
