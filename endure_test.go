@@ -138,7 +138,7 @@ func sendOn(p *gatewaytest.Page1, to string, started func()) (arrived []string) 
 // once; and each comes back as who it was.
 func TestAbuse44_RestartUnderPages(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
-	pairs := ofLength(4, 500)
+	const pairs = 4
 	cfg := loopbackConfig(t)
 	n, stop := startNode(t, cfg)
 	s := serverOf(t, n)
