@@ -10,6 +10,7 @@ import (
 
 	"github.com/parley-p2p/parley/channel"
 	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/network"
 )
 
 // Space gives a named space, in which agents on this node and others open
@@ -28,7 +29,9 @@ func (n *Node) makeChannels() (err error) {
 	}
 	n.located = newLocator(n)
 	n.channels, err = channel.New(channel.Config{
-		Network: n.host, Key: key, Locator: n.located, Own: n.ownPage, Dial: n.dialMux, Quiet: !loopbackOnly(n.cfg.P2P.Listen), Logger: n.cfg.Log,
+		Network: n.host, Key: key, Locator: n.located, Own: n.ownPage, Dial: n.dialMux,
+		Path:  func(id identity.PeerID) network.Path { return n.host.Path(id).Path },
+		Quiet: !loopbackOnly(n.cfg.P2P.Listen), Logger: n.cfg.Log,
 	})
 	if err != nil {
 		return err

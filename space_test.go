@@ -223,6 +223,44 @@ func TestSpaceThroughARelayAlone(t *testing.T) {
 	}
 }
 
+// TestSpaceOverACircuit: nodes that know each other through a relay's circuits
+// have channels over them, and the channel says which relay it is.
+func TestSpaceOverACircuit(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir()) // where they learn of each other
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	cfg := loopbackConfig(t)
+	cfg.Relay.Profile = "own"
+	relay := runNode(t, cfg)
+	var nodes []*Node
+	for range 2 {
+		cfg = loopbackConfig(t)
+		cfg.P2P.Listen = []string{listenNone}
+		cfg.P2P.Relays = []string{relay.host.Addrs()[0].String() + "/p2p/" + relay.ID().String()}
+		nodes = append(nodes, runNode(t, cfg))
+	}
+	for {
+		err := nodes[0].host.Connect(ctx, nodes[1].ID())
+		if err == nil {
+			break
+		}
+		select {
+		case <-time.After(5 * time.Millisecond): // the other one's place at the relay isn't there yet
+		case <-ctx.Done():
+			t.Fatal(err)
+		}
+	}
+	a, b := join(ctx, t, nodes[0], "chess", newKey(t)), join(ctx, t, nodes[1], "chess", newKey(t))
+	echo(t, b, "echo/1")
+	info := exchange(ctx, t, a, b.Agent(), network.PathRelay)
+	if info.Node != nodes[1].ID() || info.Relay != relay.ID() {
+		t.Errorf("to %s through %s, want %s and %s", info.Node, info.Relay, nodes[1].ID(), relay.ID())
+	}
+	if m := relay.channels.Metrics().Relay; m.Bytes != 0 {
+		t.Errorf("the relay of channels carried %d bytes", m.Bytes)
+	}
+}
+
 func TestRelayPolicyOfConfig(t *testing.T) {
 	friend := newKey(t)
 	for _, tt := range []struct {

@@ -81,7 +81,7 @@ type Info struct {
 	Verified bool             // Remote has proved its key
 	Path     network.Path     // direct, punch, relay, star or local
 	Node     identity.PeerID  // the node at the other end of the connection; empty for local and where not known
-	Relay    identity.PeerID  // the relay where Path is relay through parley's own
+	Relay    identity.PeerID  // the relay where Path is relay; empty where not known
 	Packed   bool             // contents of a system channel are packed
 	RTT      time.Duration    // of the connection; 0 when not known
 }

@@ -61,7 +61,7 @@ func (ch *channel) Info() Info {
 	remote := ch.remote()
 	info := Info{
 		Space: ch.member.space.hash, Protocol: ch.protocol, Local: ch.member.agent, Remote: remote,
-		RemoteID: remote[:], Verified: ch.verified.Load(), Path: ch.link.path, Node: ch.link.remote,
+		RemoteID: remote[:], Verified: ch.verified.Load(), Path: ch.link.path, Relay: ch.link.relay, Node: ch.link.remote,
 		Packed: ch.packed(), RTT: ch.link.conn.RTT(),
 	}
 	if ch.remoteID != nil {

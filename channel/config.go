@@ -28,7 +28,10 @@ type Config struct {
 	Own func(id identity.PeerID) bool
 	// Dial makes a connection to a node that Network does not reach, such as over a
 	// WebSocket of which the URL is known; nil: there is no other way.
-	Dial   func(ctx context.Context, node identity.PeerID) (Carrier, error)
+	Dial func(ctx context.Context, node identity.PeerID) (Carrier, error)
+	// Path tells how a connected node is reached now; nil: as its connection
+	// began. It must not block, nor call the node.
+	Path   func(id identity.PeerID) network.Path
 	Limits Limits
 
 	// Quiet answers "no such space" and "no such agent" alike, after the same
@@ -121,6 +124,7 @@ type Carrier struct {
 	// the node whose URL was dialled. Channels to it and its agents are opened on
 	// this connection, all unproven.
 	Claimed identity.PeerID
-	Address string       // the other end's network address, for the limit of connections; Remote where empty
-	Path    network.Path // how it runs; PathDirect where empty
+	Address string          // the other end's network address, for the limit of connections; Remote where empty
+	Path    network.Path    // how it runs; PathDirect where empty
+	Relay   identity.PeerID // who carries it, where Path is PathRelay; "" where not known
 }

@@ -20,7 +20,8 @@ type link struct {
 	leads   identity.PeerID // where channels to this peer are opened: remote, or who it claims to be
 	address string
 	path    network.Path
-	counted bool // in Node.addresses
+	relay   identity.PeerID // that carries the connection itself
+	counted bool            // in Node.addresses
 
 	// guarded by Node.mu
 	proven  map[identity.AgentID]struct{} // agents that proved themselves on it

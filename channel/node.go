@@ -167,6 +167,9 @@ func streamCarrier(s network.Stream, e wire.Encoding, dialer bool) Carrier {
 	if a, ok := s.(network.Addressed); ok {
 		c.Address = AddressKey(a.RemoteIP())
 	}
+	if r, ok := s.(network.Relayed); ok {
+		c.Relay = r.Relay()
+	}
 	return c
 }
 
@@ -242,7 +245,7 @@ func (n *Node) newLink(c Carrier) (*link, error) {
 	if err := n.admits(c.Address, c.Dialer); err != nil {
 		return nil, err
 	}
-	l := &link{node: n, remote: c.Remote, leads: c.Remote, address: c.Address, path: c.Path, counted: !c.Dialer}
+	l := &link{node: n, remote: c.Remote, leads: c.Remote, address: c.Address, path: c.Path, relay: c.Relay, counted: !c.Dialer}
 	if l.leads == "" {
 		l.leads = c.Claimed
 	}

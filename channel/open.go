@@ -62,6 +62,11 @@ func (a *attempt) run(ctx context.Context) (*channel, error) {
 		return a.through(ctx, a.via)
 	}
 	if link != nil {
+		if n.outrun(link) {
+			if better, err := n.connect(ctx, link.leads); err == nil {
+				link = better
+			}
+		}
 		if ch, done := a.try(ctx, link); done {
 			return ch, a.last
 		}
@@ -290,14 +295,43 @@ type dial struct {
 	err  error
 }
 
-// connect gives the oldest live connection to a node, or makes one.
+// connected gives the oldest live connection to a node that no better path has
+// outrun; nil where there is none. It is called with the lock held.
+func (n *Node) connected(node identity.PeerID) *link {
+	var newest *link
+	live := 0
+	for _, l := range n.byPeer[node] {
+		if l.conn.Err() != nil {
+			continue
+		}
+		if !n.outrun(l) {
+			return l
+		}
+		newest = l
+		live++
+	}
+	if live > 1 { // the newest was made for its better path, and has none
+		return newest
+	}
+	return nil
+}
+
+// outrun reports whether a connection runs over others although its node is
+// reached directly by now: it goes on as it is, and new channels take another.
+func (n *Node) outrun(l *link) bool {
+	if n.cfg.Path == nil || l.remote == "" || l.path != network.PathRelay && l.path != network.PathStar {
+		return false
+	}
+	now := n.cfg.Path(l.remote)
+	return now == network.PathDirect || now == network.PathPunch
+}
+
+// connect gives a live connection to a node, or makes one.
 func (n *Node) connect(ctx context.Context, node identity.PeerID) (*link, error) {
 	n.mu.Lock()
-	for _, l := range n.byPeer[node] {
-		if l.conn.Err() == nil {
-			n.mu.Unlock()
-			return l, nil
-		}
+	if l := n.connected(node); l != nil {
+		n.mu.Unlock()
+		return l, nil
 	}
 	d := n.dialing[node]
 	if d == nil {

@@ -106,6 +106,62 @@ func TestDirectOnly(t *testing.T) {
 	})
 }
 
+// pathed is two nodes whose network says how they reach each other, now and for
+// what is opened.
+func pathed(t *testing.T) (a, b *testPeer, set func(now, opened network.Path)) {
+	n := newTestNet(t)
+	now := network.PathRelay
+	tell := func(c *Config) { c.Path = func(identity.PeerID) network.Path { return now } }
+	a, b = n.start(t, 1, tell), n.start(t, 2, tell)
+	return a, b, func(p, opened network.Path) {
+		now = p
+		for _, node := range n.nodes {
+			node.path = opened
+		}
+	}
+}
+
+// TestBetterPath: a channel over a relayed connection runs on, unmoved; new ones
+// take the direct path once there is one.
+func TestBetterPath(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b, set := pathed(t)
+		set(network.PathRelay, network.PathRelay)
+		alice, bob := a.join(t, "chess", a.key), b.join(t, "chess", b.key)
+		l := listen(t, bob, "x")
+		first := mustOpen(t, alice, bob, "x")
+		far := mustAccept(t, l)
+		set(network.PathPunch, network.PathPunch)
+		for range 2 {
+			if p, q := mustOpen(t, alice, bob, "x").Info().Path, first.Info().Path; p != network.PathPunch || q != network.PathRelay {
+				t.Errorf("paths %s and %s", p, q)
+			}
+		}
+		send(t, first, "still here")
+		receive(t, far, "still here")
+		if n := len(a.List(10)); n != 2 {
+			t.Errorf("%d connections", n)
+		}
+	})
+}
+
+// TestBetterPathThatIsNone: where what is said to be direct turns out not to be,
+// there is one connection more and not one for each channel.
+func TestBetterPathThatIsNone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		a, b, set := pathed(t)
+		set(network.PathDirect, network.PathRelay)
+		alice, bob := a.join(t, "chess", a.key), b.join(t, "chess", b.key)
+		listen(t, bob, "x")
+		for range 5 {
+			mustOpen(t, alice, bob, "x")
+		}
+		if n := len(a.List(10)); n != 2 {
+			t.Errorf("%d connections", n)
+		}
+	})
+}
+
 // TestOpenThroughOwnRelay: two agents that know nothing of each other's place, but
 // use the same relay, reach each other through it.
 func TestOpenThroughOwnRelay(t *testing.T) {

@@ -217,6 +217,19 @@ func askRelay(s network.Stream, to peer.ID) (*circuitLink, error) {
 	}, nil
 }
 
+// firstRelay is the relay that this end is connected to, of a circuit's address.
+func firstRelay(a ma.Multiaddr) peer.ID {
+	for i, c := range a {
+		if c.Protocol().Code != ma.P_CIRCUIT || i == 0 {
+			continue
+		}
+		if id, err := peer.AddrInfoFromP2pAddr(a[:i:i]); err == nil {
+			return id.ID
+		}
+	}
+	return ""
+}
+
 // relayOf gives the relay of a circuit address: what stands before its last
 // /p2p-circuit. The relay may itself be behind another, which its own address
 // then says.

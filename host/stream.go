@@ -22,6 +22,7 @@ type stream struct {
 var (
 	_ network.Stream    = (*stream)(nil)
 	_ network.Addressed = (*stream)(nil)
+	_ network.Relayed   = (*stream)(nil)
 )
 
 func newStream(n *Node, raw libnet.Stream) *stream { return &stream{node: n, raw: raw} }
@@ -54,6 +55,14 @@ func (s *stream) Local() identity.PeerID     { return s.raw.Conn().LocalPeer() }
 func (s *stream) Remote() identity.PeerID    { return s.raw.Conn().RemotePeer() }
 func (s *stream) Protocol() network.Protocol { return network.Protocol(s.raw.Protocol()) }
 func (s *stream) Path() network.Path         { return s.node.pathOf(s.raw.Conn()) }
+
+// Relay implements network.Relayed.
+func (s *stream) Relay() identity.PeerID {
+	if s.Path() != network.PathRelay {
+		return ""
+	}
+	return firstRelay(s.raw.Conn().RemoteMultiaddr())
+}
 
 // RemoteIP implements network.Addressed.
 func (s *stream) RemoteIP() netip.Addr {

@@ -64,6 +64,13 @@ type Addressed interface {
 	RemoteIP() netip.Addr
 }
 
+// Relayed is a Stream that knows who carries it.
+type Relayed interface {
+	// Relay is the circuit relay between the two ends; "" where there is none, or
+	// where it isn't known.
+	Relay() identity.PeerID
+}
+
 // Handler serves one stream that a peer opened. It runs in a goroutine of its
 // own which the Network waits for; ctx ends when the Network closes. The
 // stream is reset when the handler returns without having closed it.

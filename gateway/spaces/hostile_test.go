@@ -13,9 +13,9 @@ import (
 	"github.com/parley-p2p/parley/identity"
 )
 
-// TestChannel_ContentWithoutCredit: a page that sends more than it may loses the
+// TestAbuse46_ContentsWithoutCredit: a page that sends more than it may loses the
 // channel, and nothing else.
-func TestChannel_ContentWithoutCredit(t *testing.T) {
+func TestAbuse46_ContentsWithoutCredit(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		do   func(p *page)
@@ -51,9 +51,9 @@ func TestChannel_ContentWithoutCredit(t *testing.T) {
 	}
 }
 
-// TestChannel_FramesOfUnknownChannels: ids that never were, that are being
+// TestAbuse46_FramesOfUnknownChannels: ids that never were, that are being
 // opened, and that are over.
-func TestChannel_FramesOfUnknownChannels(t *testing.T) {
+func TestAbuse46_FramesOfUnknownChannels(t *testing.T) {
 	gate := make(chan struct{}, 2)
 	gate <- struct{}{}
 	b := gatewaytest.NewBackend()
@@ -114,9 +114,9 @@ func TestChannel_CancelledOpen(t *testing.T) {
 	}
 }
 
-// TestChannel_FloodOfOpens: a page opens no more than it may, and one to which
+// TestAbuse46_FloodOfOpens: a page opens no more than it may, and one to which
 // others open too many gets the rest when it has ended some.
-func TestChannel_FloodOfOpens(t *testing.T) {
+func TestAbuse46_FloodOfOpens(t *testing.T) {
 	s, ann, bob := two(t)
 	eve := gatewaytest.Join2(t, s, v2.HelloFrame{})
 	eve.JoinSpace("s")
@@ -361,9 +361,9 @@ func (x *transfer) lose(s *gatewaytest.Server) {
 	x.log, x.confirmed = x.log[taken:], x.confirmed+taken
 }
 
-// TestChannel_MemoryOfAHostilePage: a page that opens all it may and fills every
+// TestAbuse46_MemoryOfAHostilePage: a page that opens all it may and fills every
 // window costs what docs/limits.md says and not more.
-func TestChannel_MemoryOfAHostilePage(t *testing.T) {
+func TestAbuse46_MemoryOfAHostilePage(t *testing.T) {
 	if testing.Short() {
 		t.Skip("moves 40 MiB")
 	}

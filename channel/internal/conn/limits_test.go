@@ -30,7 +30,7 @@ func TestLimitChannelsDefault(t *testing.T) {
 	}
 }
 
-func TestLimitCreates(t *testing.T) {
+func TestAbuse47_CreatesWithoutEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := connected(t, nil)
 		id := uint32(1)
@@ -67,7 +67,7 @@ func TestLimitRecord(t *testing.T) {
 	})
 }
 
-func TestLimitErrors(t *testing.T) {
+func TestAbuse47_ErrorsWithoutEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := connected(t, nil)
 		var bad []mux.Message
@@ -122,9 +122,9 @@ func TestLimitContent(t *testing.T) {
 // window256 gives channels a window that is a round number of contents.
 func window256(c *Config) { c.Limits.Window = defaultWindow }
 
-// TestCreditViolations: a content without credit ends its channel, the third
+// TestAbuse47_ContentsWithoutCredit: a content without credit ends its channel, the third
 // the connection.
-func TestCreditViolations(t *testing.T) {
+func TestAbuse47_ContentsWithoutCredit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := connected(t, window256)
 		full := func(id uint32) {
@@ -150,7 +150,7 @@ func TestCreditViolations(t *testing.T) {
 	})
 }
 
-func TestTooMuchCredit(t *testing.T) {
+func TestAbuse47_TooMuchCredit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r, _ := accepted(t, window256)
 		r.send(window(1, MaxCredit-defaultWindow))
@@ -248,9 +248,9 @@ func TestWriteTimeout(t *testing.T) {
 	})
 }
 
-// TestGarbageIDs: what a flood of records for dead channels costs is bounded by
+// TestAbuse47_RecordsForDeadChannels: what a flood of records for dead channels costs is bounded by
 // a map look-up; nothing is answered and nothing is kept.
-func TestGarbageIDs(t *testing.T) {
+func TestAbuse47_RecordsForDeadChannels(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r, _ := accepted(t, nil)
 		r.send(closing(1))
