@@ -10,7 +10,7 @@
 // The node is a circuit relay (v2) for its own pages. Whoever reaches the node,
 // by whatever path, asks it for a circuit to the page; the node hands the
 // stream itself to the page's host, which runs the handshake on it: encrypted
-// to the page, not limited, nothing copied (docs/decisions/page-link.md). Pages
+// to the page, not limited, nothing copied (docs/decisions/0014-page-link.md). Pages
 // dial circuits through the node's connections in the same way, and pages of
 // one node meet over a pipe in memory. So whatever path the two nodes have, the
 // pages have.

@@ -1,6 +1,6 @@
 // Package ws frames one WebSocket connection after RFC 6455, at either end, with
 // the buffers in the caller's hand: that is what docs/spec/star.md S-4 and S-17
-// ask for, and what docs/decisions/star-websocket.md measures.
+// ask for, and what docs/decisions/0015-star-websocket.md measures.
 //
 //	net.Conn ──▶ Conn.Read ──▶ Message ─── small: lies in the read buffer, until the next Read
 //	                                  └── large: a Buf of its own, which the caller may keep

@@ -18,7 +18,7 @@ import (
 // BenchmarkRelay carries a text frame and a binary frame a message from one
 // socket to another, as a star does with a chunk, with our framing and with gws.
 // The load is the same in both; cpu/op is the whole process, load included
-// (docs/decisions/star-websocket.md).
+// (docs/decisions/0015-star-websocket.md).
 func BenchmarkRelay(b *testing.B) {
 	for _, n := range []int{100, 1 << 10, 64 << 10, 512 << 10} {
 		for name, relay := range map[string]http.Handler{"own": &ownRelay{}, "gws": newGwsRelay()} {
