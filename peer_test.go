@@ -223,7 +223,7 @@ func TestTopicMeetsInTheDHT(t *testing.T) {
 		cfg.P2P.DHT, cfg.P2P.Bootstrap = true, servers
 		return runNode(t, cfg)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	meetInTopic(ctx, t, newPeer(t, node()), newPeer(t, node()))
 }
