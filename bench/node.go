@@ -32,7 +32,7 @@ func newEnvironment(ctx context.Context, binary string) (*environment, error) {
 		return nil, err
 	}
 	if binary == "" {
-		binary = filepath.Join(dir, "parley")
+		binary = filepath.Join(dir, "bin", "parley") // "parley" there is the nodes' registry
 		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./cmd/parley")
 		build.Dir, build.Stderr = "..", os.Stderr
 		if err := build.Run(); err != nil {
