@@ -7,6 +7,7 @@ import (
 	"github.com/parley-p2p/parley/channel/internal/conn"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
+	"github.com/parley-p2p/parley/wire"
 )
 
 // ConnectionInfo is a connection to another node, for people to look at.
@@ -52,7 +53,8 @@ type LimitUse struct {
 	Refused      int64
 }
 
-// Limits lists the limits that have a use worth watching (docs/limits.md).
+// Limits lists the limits of docs/spec/channels.md §9, and others that have a use
+// worth watching (docs/limits.md). Sizes are in bytes, times in seconds.
 func (n *Node) Limits() []LimitUse {
 	refused := func(r conn.Refusal) int64 { return n.metrics.Refused[r].Load() }
 	unknown := math.NaN()
@@ -61,7 +63,7 @@ func (n *Node) Limits() []LimitUse {
 		s := r.Stats()
 		relayed = []LimitUse{
 			{"relay.contracts", float64(s.Contracts), float64(s.MaxContracts), s.Refused},
-			{"relay.buffer", float64(s.Buffer), float64(s.MaxBuffer), 0},
+			{"relay.buffer", float64(s.Buffer), float64(s.MaxBuffer), s.Full},
 		}
 	}
 	n.mu.Lock()
@@ -82,6 +84,10 @@ func (n *Node) Limits() []LimitUse {
 		{"channel.credit", unknown, conn.MaxCredit, refused(conn.RefusedCredit)},
 		{"channel.unread", unknown, float64(n.conns.Unread), refused(conn.RefusedUnread)},
 		{"channel.errorRate", unknown, n.conns.ErrorRate, refused(conn.RefusedErrors)},
+		{"channel.record", unknown, wire.MaxRecord, refused(conn.RefusedRecord)},
+		{"channel.ids", unknown, conn.MaxIDSize, refused(conn.RefusedIDs)},
+		{"channel.onlyHello", unknown, n.conns.OnlyHello.Seconds(), refused(conn.RefusedHello)},
+		{"channel.noChannels", unknown, n.conns.NoChannels.Seconds(), refused(conn.RefusedUnused)},
 	}
 	return append(out, relayed...)
 }

@@ -49,6 +49,9 @@ func TestRelayBuffer(t *testing.T) {
 		}
 		_, err := r.charlie.Open(t.Context(), r.alice.Agent(), "x")
 		wantErr(t, err, ErrLimit)
+		if u := limitOf(t, r.b.Node, "relay.buffer"); u.Refused != 1 || u.Current != u.Max {
+			t.Errorf("the limit stands at %+v", u)
+		}
 		first.Close()
 		synctest.Wait()
 		if got := r.b.Metrics().Relay.Buffer; got != 0 {

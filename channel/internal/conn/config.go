@@ -16,6 +16,7 @@ const (
 	relayWindow        = 32 << 10  // first credit of relayed channels, both ways
 	RelayContent       = 16 << 10  // largest content of relayed channels
 	MaxCredit          = 16 << 20  // outstanding credit never above this
+	MaxIDSize          = 1024      // bytes of a space hash, of an agent
 	defaultWindow      = 256 << 10 // of a peer whose hello gives none
 	ownWindow          = 240 << 10 // with what lies around its contents, a reader that stopped holds 256 KiB at most
 	defaultContent     = 64 << 10
@@ -31,7 +32,6 @@ const (
 	controlQueue       = 64 << 10 // answers that wait; past it errors are dropped
 	unansweredPings    = 3
 	catchUp            = time.Second // readers have this long before a full connection costs a channel
-	maxIDSize          = 1024
 	reservedID         = mux.WholeConnection
 	unknownTagInterval = time.Second
 )

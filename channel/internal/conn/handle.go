@@ -197,6 +197,14 @@ func (c *Conn) checkCreate(m *mux.Message) (Code, string) {
 		c.cfg.Metrics.Refused[RefusedChannels].Add(1)
 		return Limit, "too many channels are open"
 	}
+	code, text := checkSizes(m)
+	if text != "" {
+		c.cfg.Metrics.Refused[RefusedIDs].Add(1)
+	}
+	return code, text
+}
+
+func checkSizes(m *mux.Message) (Code, string) {
 	switch {
 	case badSize(m.SpaceHash):
 		return BadSpace, "the space hash has no good size"
@@ -208,7 +216,7 @@ func (c *Conn) checkCreate(m *mux.Message) (Code, string) {
 	return Unknown, ""
 }
 
-func badSize(id []byte) bool { return len(id) == 0 || len(id) > maxIDSize }
+func badSize(id []byte) bool { return len(id) == 0 || len(id) > MaxIDSize }
 
 func (c *Conn) onClose(m *mux.Message) error {
 	c.mu.Lock()

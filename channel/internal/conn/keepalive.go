@@ -98,8 +98,10 @@ func (c *Conn) watch(now time.Time) *Error {
 	case c.cfg.Loopback:
 		return nil
 	case len(c.streams) == 0 && !c.used && now.Sub(c.born) >= c.limits.OnlyHello:
+		c.cfg.Metrics.Refused[RefusedHello].Add(1)
 		return errorf(Closed, "nothing but hellos on the connection")
 	case len(c.streams) == 0 && now.Sub(c.emptySince) >= c.limits.NoChannels:
+		c.cfg.Metrics.Refused[RefusedUnused].Add(1)
 		return errorf(Closed, "no channels on the connection")
 	}
 	if c.keep.active || c.readStall != nil { // a stall is this end's doing

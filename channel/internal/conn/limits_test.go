@@ -56,6 +56,9 @@ func TestAbuse47_CreatesWithoutEnd(t *testing.T) {
 		if ok, refused := burst(110); ok != 100 || refused != 10 {
 			t.Errorf("of 110 a second later %d accepted, %d refused", ok, refused)
 		}
+		if n := r.c.cfg.Metrics.Refused[RefusedCreates].Load(); n != 20 {
+			t.Errorf("counted %d", n)
+		}
 	})
 }
 
@@ -64,6 +67,9 @@ func TestLimitRecord(t *testing.T) {
 		r := connected(t, nil)
 		r.write([]byte{0x81, 0x80, 0x40}) // 1 MiB and a byte
 		r.expectEnd("oversize record", fault(mux.WholeConnection, Unknown))
+		if n := r.c.cfg.Metrics.Refused[RefusedRecord].Load(); n != 1 {
+			t.Errorf("counted %d", n)
+		}
 	})
 }
 
@@ -81,6 +87,9 @@ func TestAbuse47_ErrorsWithoutEnd(t *testing.T) {
 		}
 		r.send(content(3001, 1))
 		r.expectEnd("the 65th", fault(3001, BadChannelID), fault(mux.WholeConnection, Limit))
+		if n := r.c.cfg.Metrics.Refused[RefusedErrors].Load(); n != 1 {
+			t.Errorf("counted %d", n)
+		}
 	})
 }
 
@@ -91,6 +100,9 @@ func TestLimitOnlyHello(t *testing.T) {
 		r.expect("29 s")
 		<-time.After(6 * time.Second)
 		r.expectEnd("35 s")
+		if n := r.c.cfg.Metrics.Refused[RefusedHello].Load(); n != 1 {
+			t.Errorf("counted %d", n)
+		}
 	})
 }
 
@@ -103,6 +115,9 @@ func TestLimitNoChannels(t *testing.T) {
 		r.expect("just before 5 min")
 		<-time.After(6 * time.Second)
 		r.expectEnd("after 5 min")
+		if n := r.c.cfg.Metrics.Refused[RefusedUnused].Load(); n != 1 {
+			t.Errorf("counted %d", n)
+		}
 	})
 }
 

@@ -38,12 +38,15 @@ const (
 	RefusedUnread
 	RefusedErrors
 	RefusedRecord
+	RefusedIDs    // a space hash or an agent of no good size
+	RefusedHello  // ended with nothing but hellos
+	RefusedUnused // ended without channels
 	numRefusals
 )
 
 // String is the limit's name in the metrics.
 func (r Refusal) String() string {
-	return [...]string{"channels", "creates", "credit", "unread", "errors", "record"}[r]
+	return [...]string{"channels", "creates", "credit", "unread", "errors", "record", "ids", "hello", "unused"}[r]
 }
 
 // Refusals lists all.

@@ -275,6 +275,9 @@ func TestIDSizes(t *testing.T) {
 				tt.change(&m)
 				r.send(m)
 				r.expect(tt.name, fault(1, tt.code))
+				if n := r.c.cfg.Metrics.Refused[RefusedIDs].Load(); n != 1 {
+					t.Errorf("counted %d", n)
+				}
 			})
 		})
 	}

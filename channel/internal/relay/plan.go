@@ -68,6 +68,7 @@ func (s *Service) plan(in Create) (b *bridge, target Client, err *conn.Error) {
 	case c.bridges >= s.policy.Bridges:
 		return refuse(conn.Limit, "too many channels through this relay")
 	case s.buffer+2*firstAllowance > s.policy.Buffer:
+		s.full++
 		return refuse(conn.Limit, "the relay has no memory left")
 	}
 	b = newBridge(s, c, in.From, in.To, time.Now())

@@ -67,6 +67,7 @@ type Service struct {
 	refusals  map[[2]identity.AgentID]time.Time
 	buffer    int64 // allowances of all bridges
 	refused   int64 // requests and bridges refused
+	full      int64 // bridges among them for which there was no memory
 	ticking   bool  // somebody looks after times
 }
 
@@ -196,6 +197,7 @@ type Stats struct {
 	Bytes                   int64 // forwarded
 	Buffer, MaxBuffer       int64 // what bridges may hold, bytes
 	Refused                 int64 // requests and bridges
+	Full                    int64 // bridges among them for which there was no memory
 }
 
 // Stats counts.
@@ -204,7 +206,7 @@ func (s *Service) Stats() Stats {
 	defer s.mu.Unlock()
 	return Stats{
 		Contracts: len(s.contracts), MaxContracts: s.policy.Contracts, Registered: len(s.agents), Bridges: len(s.bridges),
-		Bytes: s.bytes.Load(), Buffer: s.buffer, MaxBuffer: s.policy.Buffer, Refused: s.refused,
+		Bytes: s.bytes.Load(), Buffer: s.buffer, MaxBuffer: s.policy.Buffer, Refused: s.refused, Full: s.full,
 	}
 }
 
