@@ -152,11 +152,12 @@ func (st *inStream) smallAnswers() bool {
 	return size <= nowLimit
 }
 
-// writeNow tells what there is to tell.
+// writeNow tells what there is to tell. Since claimNow it may have become more: a
+// large reply, or the bye.
 func (st *inStream) writeNow() {
 	p := st.peer
 	p.mu.Lock()
-	buf, _, _ := st.put(st.buf[:0])
+	buf, payload, end := st.put(st.buf[:0])
 	st.buf = buf
 	p.mu.Unlock()
 	n, err := st.stream.Write(buf)
@@ -164,7 +165,8 @@ func (st *inStream) writeNow() {
 	defer p.mu.Unlock()
 	p.hurried(st.stream, st.ending)
 	st.writing = false
-	st.left = buf[n:]
+	st.left = append(buf[n:], payload...) // the writer's
+	st.finished = st.finished || end
 	if err != nil && !late(err) {
 		st.failed = err
 	}
