@@ -72,7 +72,7 @@ type Service struct {
 	secure  *noise.Transport
 	log     *slog.Logger
 	timeout time.Duration
-	shaking chan struct{} // holds a token for each handshake under way
+	shaking chan struct{} // holds a token for each handshake under way at the server
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -146,7 +146,7 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // it has answered
 	}
-	c, err := s.carrier(newSocket(ws, raw.conn), "", false)
+	c, err := s.carrier(s.ctx, newSocket(ws, raw.conn), "", false)
 	if err != nil {
 		s.log.Debug("channels over WebSocket", "address", address, "reason", err)
 		return
@@ -206,7 +206,7 @@ func (s *Service) dial(ctx context.Context, url string, peer identity.PeerID, of
 		defer answer.Body.Close()
 	}
 	if err == nil {
-		c, err = s.carrier(newSocket(ws, raw), peer, true)
+		c, err = s.carrier(ctx, newSocket(ws, raw), peer, true)
 	}
 	transport.CloseIdleConnections()
 	if err != nil && ctx.Err() == nil {
@@ -217,7 +217,7 @@ func (s *Service) dial(ctx context.Context, url string, peer identity.PeerID, of
 
 // carrier makes what a channel.Node serves of a socket, which it closes where
 // that fails. peer is who should be there.
-func (s *Service) carrier(ws *socket, peer identity.PeerID, dialer bool) (channel.Carrier, error) {
+func (s *Service) carrier(ctx context.Context, ws *socket, peer identity.PeerID, dialer bool) (channel.Carrier, error) {
 	c := channel.Carrier{Dialer: dialer, Claimed: peer}
 	switch ws.ws.Subprotocol() {
 	case Subprotocol:
@@ -225,7 +225,7 @@ func (s *Service) carrier(ws *socket, peer identity.PeerID, dialer bool) (channe
 	case SubprotocolPacked:
 		c.Stream, c.Format = &records{socket: ws}, wire.Packed
 	case SubprotocolNoise:
-		return s.handshake(ws, peer, dialer)
+		return s.handshake(ctx, ws, peer, dialer)
 	default:
 		ws.refuse("no subprotocol in common")
 		return c, errors.New("no subprotocol in common")
@@ -233,17 +233,21 @@ func (s *Service) carrier(ws *socket, peer identity.PeerID, dialer bool) (channe
 	return c, nil
 }
 
-// handshake proves both ends to each other. The responder takes anybody.
-func (s *Service) handshake(ws *socket, peer identity.PeerID, dialer bool) (c channel.Carrier, err error) {
-	select {
-	case s.shaking <- struct{}{}:
-		defer func() { <-s.shaking }()
-	default:
-		ws.refuse("too many handshakes")
-		return c, errors.New("too many handshakes are under way")
+// handshake proves both ends to each other. The responder takes anybody, so what
+// it has under way is bounded; who dials is not held up by that.
+func (s *Service) handshake(ctx context.Context, ws *socket, peer identity.PeerID, dialer bool) (c channel.Carrier, err error) {
+	if !dialer {
+		select {
+		case s.shaking <- struct{}{}:
+			defer func() { <-s.shaking }()
+		default:
+			ws.refuse("too many handshakes")
+			return c, errors.New("too many handshakes are under way")
+		}
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, s.timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
 	stream := &bytesConn{socket: ws}
 	shake := s.secure.SecureInbound
 	if dialer {

@@ -349,3 +349,38 @@ func next(t *testing.T, ws *websocket.Conn, e wire.Encoding) mux.Message {
 	}
 	return m
 }
+
+// TestDialIsNotHeldUpByHandshakesTaken: strangers that fill the places of the
+// server's handshakes keep nobody from dialling.
+func TestDialIsNotHeldUpByHandshakesTaken(t *testing.T) {
+	a, b := start(t, 1, channel.Limits{}), start(t, 2, channel.Limits{})
+	a.service.shaking = make(chan struct{}) // no room for any
+	c, err := a.service.Dial(t.Context(), b.url, b.key.PeerID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Stream.Close()
+}
+
+// TestDialEndsWithItsContext: also in the handshake, with a server that says
+// nothing.
+func TestDialEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	mute := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{SubprotocolNoise}})
+		if err != nil {
+			return
+		}
+		defer ws.CloseNow()
+		_, _, _ = ws.Read(r.Context()) // the handshake has begun
+		cancel()
+		_, _, _ = ws.Read(r.Context())
+	}))
+	defer mute.Close()
+	a := start(t, 1, channel.Limits{})
+	_, err := a.service.Dial(ctx, "ws"+strings.TrimPrefix(mute.URL, "http"), a.key.PeerID())
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("dialled: %v", err)
+	}
+}
