@@ -44,10 +44,11 @@ type Node struct {
 	addresses map[string]int
 	refused   [3]int64 // connections in all and by address, members
 	loop      *loop
-	relay     *relay.Service                // set where this node relays for others
-	relays    []identity.PeerID             // that lead to this node
-	failed    map[identity.PeerID]time.Time // nodes that could not be reached lately
-	changed   chan struct{}                 // closed, and made anew, when agents join or leave
+	relay     *relay.Service                 // set where this node relays for others
+	relays    []identity.PeerID              // that lead to this node
+	failed    map[identity.PeerID]time.Time  // nodes that could not be reached lately
+	distant   map[identity.AgentID]time.Time // agents that only a relay of this node's led to lately
+	changed   chan struct{}                  // closed, and made anew, when agents join or leave
 	wg        sync.WaitGroup
 }
 
@@ -64,7 +65,8 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		changed: make(chan struct{}), failed: make(map[identity.PeerID]time.Time),
-		cfg: cfg, started: make(chan struct{}), limits: cfg.Limits.withDefaults(), conns: cfg.Limits.conn(), log: cfg.Logger,
+		distant: make(map[identity.AgentID]time.Time),
+		cfg:     cfg, started: make(chan struct{}), limits: cfg.Limits.withDefaults(), conns: cfg.Limits.conn(), log: cfg.Logger,
 		spaces: make(map[SpaceHash]*space), hashes: make(map[[32]byte]target), links: make(map[*link]struct{}),
 		byPeer: make(map[identity.PeerID][]*link), dialing: make(map[identity.PeerID]*dial), addresses: make(map[string]int),
 	}

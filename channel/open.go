@@ -90,10 +90,12 @@ func (a *attempt) run(ctx context.Context) (*channel, error) {
 	for _, r := range relays {
 		ch, err := a.through(ctx, r)
 		if err == nil || ctx.Err() != nil {
+			n.noteDistant(a.to, err == nil && len(places) == 1)
 			return ch, err
 		}
 		a.fail(err)
 	}
+	n.noteDistant(a.to, false)
 	if a.last == nil {
 		a.last = errorf(BadTo, "the agent can't be found")
 	}
@@ -105,7 +107,12 @@ func (a *attempt) places(ctx context.Context) ([]Location, error) {
 	n := a.member.node
 	var places []Location
 	if n.cfg.Locator != nil {
-		found, err := n.cfg.Locator.Locate(ctx, a.member.space.hash, a.to)
+		looking, cancel := ctx, func() {}
+		if !a.directOnly && n.distantLately(a.to) {
+			looking, cancel = context.WithTimeout(ctx, briefLook)
+		}
+		found, err := n.cfg.Locator.Locate(looking, a.member.space.hash, a.to)
+		cancel()
 		if err != nil && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
@@ -421,6 +428,34 @@ func (n *Node) failedLately(node identity.PeerID) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	since, ok := n.failed[node]
+	return ok && time.Since(since) < failedFor
+}
+
+// briefLook is how long an agent is looked for to which only a relay of this
+// node's led within failedFor. What is known of it by then counts, and upgrade
+// looks for a direct path behind its back.
+const briefLook = 100 * time.Millisecond
+
+// noteDistant notes that nobody knew where an agent is and a relay led to it, or
+// that this is no longer so.
+func (n *Node) noteDistant(agent identity.AgentID, distant bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	for a, since := range n.distant {
+		if now.Sub(since) >= failedFor {
+			delete(n.distant, a)
+		}
+	}
+	if delete(n.distant, agent); distant && len(n.distant) < n.limits.Connections {
+		n.distant[agent] = now
+	}
+}
+
+func (n *Node) distantLately(agent identity.AgentID) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	since, ok := n.distant[agent]
 	return ok && time.Since(since) < failedFor
 }
 
