@@ -16,7 +16,7 @@ func (n *Node) channelLimits() []admin.Limit {
 	var out []admin.Limit
 	for _, l := range n.channels.Limits() {
 		unit := admin.Count
-		if slices.Contains([]string{"channel.credit", "channel.unread", "relay.buffer"}, l.Name) {
+		if slices.Contains([]string{"channel.credit", "channel.unread", "channel.record", "channel.ids", "relay.buffer"}, l.Name) {
 			unit = admin.Bytes
 		}
 		out = append(out, admin.Limit{Name: l.Name, Unit: unit, Current: l.Current, Max: l.Max, Refused: uint64(l.Refused)})
