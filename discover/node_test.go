@@ -30,10 +30,10 @@ type testNode struct {
 
 var _ Node = (*testNode)(nil)
 
-func newTestNode(t testing.TB, key identity.Key) *testNode {
+func newTestNode(t testing.TB, key identity.Key, more ...libp2p.Option) *testNode {
 	t.Helper()
-	h, err := libp2p.New(libp2p.Identity(key.Libp2p()), libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"),
-		libp2p.DisableMetrics())
+	h, err := libp2p.New(append(more, libp2p.Identity(key.Libp2p()), libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0"),
+		libp2p.DisableMetrics())...)
 	if err != nil {
 		t.Fatalf("make host: %v", err)
 	}

@@ -27,8 +27,16 @@ type rawPeer struct {
 // it reads what n sends.
 func newRawPeer(t testing.TB, n *testNode, topic string, read bool) *rawPeer {
 	t.Helper()
-	p := &rawPeer{host: newHost(t), key: newKey(t)}
-	t.Cleanup(func() { _ = p.host.Close() })
+	h := newHost(t)
+	t.Cleanup(func() { _ = h.Close() })
+	connectHosts(t, h, n.host)
+	return newRawPeerOn(t, h, n, topic, read)
+}
+
+// newRawPeerOn is newRawPeer on a host that is connected to n.
+func newRawPeerOn(t testing.TB, h host.Host, n *testNode, topic string, read bool) *rawPeer {
+	t.Helper()
+	p := &rawPeer{host: h, key: newKey(t)}
 	p.host.SetStreamHandler(pubsub.GossipSubID_v11, func(s lnet.Stream) {
 		buffer := make([]byte, 4096)
 		for read {
@@ -37,7 +45,6 @@ func newRawPeer(t testing.TB, n *testNode, topic string, read bool) *rawPeer {
 			}
 		}
 	})
-	connectHosts(t, p.host, n.host)
 	var err error
 	if p.out, err = p.host.NewStream(context.Background(), n.host.ID(), pubsub.GossipSubID_v11); err != nil {
 		t.Fatal(err)

@@ -79,13 +79,14 @@ func newNodeWithQueue(t testing.TB, queue int, options ...nodeOption) *testNode 
 	return startNode(t, newHost(t), queue, config, presence)
 }
 
-// startNode runs a node on h, which is closed with it.
-func startNode(t testing.TB, h host.Host, queue int, config Config, presence bool) *testNode {
+// startNode runs a node on h, which is closed with it; its router has the options
+// of every node, and more.
+func startNode(t testing.TB, h host.Host, queue int, config Config, presence bool, more ...pubsub.Option) *testNode {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &testNode{host: h, done: make(chan error, 1), cancel: cancel}
-	router, err := newRouter(ctx, n.host, queue, append(DefaultOptions(),
-		pubsub.WithPeerOutboundQueueSize(queue), pubsub.WithValidateQueueSize(queue)))
+	options := append(DefaultOptions(), pubsub.WithPeerOutboundQueueSize(queue), pubsub.WithValidateQueueSize(queue))
+	router, err := newRouter(ctx, n.host, queue, append(options, more...))
 	if err != nil {
 		t.Fatal(err)
 	}
