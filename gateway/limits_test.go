@@ -171,6 +171,24 @@ func TestAbuse22_IdsUsedAgain(t *testing.T) {
 			t.Errorf("%v", r)
 		}
 	}
+	old := gatewaytest.Join1(t, s)
+	for _, id := range []int64{-1, -1, -1 << 63, 0, 0} {
+		old.Write(fmt.Sprintf(`{"requestid":%d,"method":"listpeers","params":{"topic":"x"},"isresponse":false}`, id))
+	}
+	answered := map[int64]int{}
+	for range 5 {
+		if f := old.Next(); f.IsResponse && f.Error == nil {
+			answered[f.RequestID]++
+		}
+	}
+	if answered[-1] != 2 || answered[-1<<63] != 1 || answered[0] != 2 {
+		t.Errorf("v1: answered %v", answered)
+	}
+	// v2 has no negative ids: such a frame is none of the protocol.
+	p.Write([]byte{0x84, 0x10, 0x20, 0x66, 's', 't', 'a', 't', 'u', 's', 0xa0}) // [16, -1, "status", {}]
+	if code, reason := p.Closed(); code != 1002 {
+		t.Errorf("v2: a negative id is closed with %d %q", code, reason)
+	}
 }
 
 func TestAbuse23_SubscriptionsAreLimited(t *testing.T) {

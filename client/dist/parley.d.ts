@@ -6,7 +6,8 @@
 
 /**
  * Every code that an error of parley can have, on every edge. A code never
- * changes its name; the list is that of the Go package `identity`.
+ * changes its name; the list is that of the Go package `identity`. What each means
+ * is in docs/limits.md.
  */
 export declare const codes: readonly ['malformed', 'unknown-method', 'no-peer', 'peer-in-use', 'not-found', 'unreachable', 'not-started', 'already-started', 'reserved', 'too-large', 'queue-full', 'limit', 'timeout', 'closed', 'refused', 'unauthorized', 'forbidden', 'cancelled', 'unsupported', 'session-lost', 'network-blocked', 'internal', 'unknown', 'bad-channel-id', 'bad-space-hash', 'bad-to-id', 'bad-from-id', 'relay-refused', 'relay-expired', 'not-joined', 'lost'];
 /** The kind of a {@link ParleyError}. */
@@ -20,6 +21,7 @@ export declare class ParleyError extends Error {
     readonly code: Code;
     /** In how many milliseconds trying again makes sense, where that is known. */
     readonly retryAfter: number | undefined;
+    /** For code that answers as parley does; without a message the code is the message. */
     constructor(code: Code, message?: string, options?: {
         retryAfter?: number | undefined;
         cause?: unknown;
@@ -61,7 +63,9 @@ export interface SendOptions extends CallOptions {
 export interface Message<T = Data> {
     /** Who sent it; proven by the sender's key. */
     readonly from: PeerId;
+    /** What it was sent for; the one that was started. */
     readonly protocol: string;
+    /** What was sent. */
     readonly data: T;
     /** True when the sender waits for a reply ({@link ParleyNode.request}). */
     readonly wantsReply: boolean;
@@ -83,21 +87,27 @@ export interface Incoming<T = Data> extends Message<T> {
 }
 /** A message that was published in a topic. */
 export interface Publication<T = Data> {
+    /** Where it was published. */
     readonly topic: string;
     /** Who published it; proven by a signature. The own peer gets its own publications too. */
     readonly from: PeerId;
+    /** What was published. */
     readonly data: T;
 }
 /** Somebody who is in a topic, and what it says of itself there. */
 export interface Member<S = Data> {
+    /** Who it is. */
     readonly peer: PeerId;
+    /** What it says of itself ({@link SubscribeOptions.state}), null for nothing. */
     readonly state: S | null;
 }
 /** How a peer is reached, best first: `none` is not connected. */
 export type Path = 'self' | 'local' | 'direct' | 'punch' | 'relay' | 'star' | 'none';
 /** How a peer is reached now, and what was tried and failed. */
 export interface PathInfo {
+    /** Who was asked for. */
     readonly peer: PeerId;
+    /** The way in use. */
     readonly path: Path;
     /** The remote address in use (a multiaddr), empty for none. */
     readonly address: string;
@@ -116,6 +126,7 @@ export interface PathInfo {
 export type State = 'online' | 'offline' | 'closed';
 /** A change of the connection to the node. */
 export interface StateChange {
+    /** What it is now. */
     readonly state: State;
     /** Why, when it is not `online`. */
     readonly error?: ParleyError | undefined;
@@ -135,9 +146,11 @@ export interface Events<M extends object> extends EventTarget {
      * the signal aborts. What the callback throws goes to the event `error`.
      */
     on<K extends keyof M & string>(type: K, callback: (detail: M[K]) => unknown, options?: CallOptions): () => void;
+    /** The browser's own; the listener gets a `CustomEvent` with the `detail`. */
     addEventListener<K extends keyof M & string>(type: K, listener: ((event: CustomEvent<M[K]>) => unknown) | {
         handleEvent(event: CustomEvent<M[K]>): unknown;
     } | null, options?: AddEventListenerOptions | boolean): void;
+    /** Undoes {@link Events.addEventListener}, with the same listener and options. */
     removeEventListener<K extends keyof M & string>(type: K, listener: ((event: CustomEvent<M[K]>) => unknown) | {
         handleEvent(event: CustomEvent<M[K]>): unknown;
     } | null, options?: EventListenerOptions | boolean): void;
@@ -161,8 +174,11 @@ export interface NodeEvents {
 }
 /** The events of a {@link Room}. */
 export interface RoomEvents<T = Data, S = Data> {
+    /** Something was published, by this page too. */
     message: Publication<T>;
+    /** Somebody came. */
     join: Member<S>;
+    /** Somebody left, or its node is gone. */
     leave: Member<S>;
     /** A member changed its state. */
     change: Member<S>;
@@ -189,6 +205,7 @@ export interface SubscribeOptions<S = Data> extends CallOptions {
  * falls behind by 1,024 publications or 4 MiB loses the oldest, with an event `lost`.
  */
 export interface Room<T = Data, S = Data> extends Events<RoomEvents<T, S>>, AsyncIterable<Publication<T>> {
+    /** The name it was subscribed by. */
     readonly topic: string;
     /** Resolves when the node has joined the topic and `members` is complete; rejects when it can't. */
     readonly ready: Promise<void>;
@@ -200,12 +217,16 @@ export interface Room<T = Data, S = Data> extends Events<RoomEvents<T, S>>, Asyn
     publish(data: unknown, options?: CallOptions): Promise<void>;
     /** Leaves the topic, unless another room of this page is in it still. Loops end. */
     close(): Promise<void>;
+    /** The same as {@link Room.close}, for `await using`. */
     [Symbol.asyncDispose](): Promise<void>;
 }
 /** What the node says of itself. */
 export interface Status {
+    /** Peers that the node is connected to. */
     readonly peers: number;
+    /** Topics that this page is in. */
     readonly topics: number;
+    /** Protocols that this page has started. */
     readonly protocols: number;
     /** Milliseconds. */
     readonly uptime: number;
@@ -229,6 +250,7 @@ export interface Limits {
 }
 /** A named space, in which agents open channels to each other. */
 export interface Space {
+    /** What it is called by all its members. */
     readonly name: string;
     /**
      * Makes this page a member. Resolves when others can open channels to it.
@@ -249,6 +271,7 @@ export interface OpenOptions extends CallOptions {
  * then, with `lost`, if the connection was away for too long.
  */
 export interface SpaceRoom {
+    /** The name of the {@link Space}. */
     readonly space: string;
     /**
      * Opens a channel to another member, wherever it is. Resolves when it has
@@ -269,12 +292,14 @@ export interface SpaceRoom {
     accept(protocol: string, options?: CallOptions): Accepting;
     /** Leaves the space: its channels end, and its loops. */
     leave(): Promise<void>;
+    /** The same as {@link SpaceRoom.leave}, for `await using`. */
     [Symbol.asyncDispose](): Promise<void>;
 }
 /** The channels of a protocol that others open. */
 export interface Accepting extends AsyncIterableIterator<Channel> {
     /** Resolves when the node listens; rejects when it can't, and the loop does too. */
     readonly ready: Promise<void>;
+    /** Ends the loop and the listening, for `await using`; channels that were taken stay. */
     [Symbol.asyncDispose](): Promise<void>;
 }
 /** What a channel is. */
@@ -294,6 +319,7 @@ export interface ChannelInfo {
 export interface ChannelEnd {
     /** `lost`, `relay-expired`, `limit`, …; `unknown` for a reason of the other side's own. */
     readonly code: Code;
+    /** A sentence for people; may be empty. */
     readonly text: string;
 }
 /**
@@ -305,6 +331,7 @@ export interface ChannelEnd {
 export interface Channel {
     /** As of when the channel was opened, or of the last {@link Channel.refresh}. */
     readonly info: ChannelInfo;
+    /** What the channel was opened for. */
     readonly protocol: string;
     /**
      * Sends one message of up to 64 KiB (`limits.content`); `too-large` beyond. Resolves
@@ -336,6 +363,7 @@ export interface Channel {
         code?: Code | undefined;
         text?: string | undefined;
     }): Promise<void>;
+    /** The same as {@link Channel.close} without a reason, for `await using`. */
     [Symbol.asyncDispose](): Promise<void>;
 }
 /**
@@ -345,9 +373,11 @@ export interface Channel {
 export interface ParleyNode extends Events<NodeEvents> {
     /** The own id. It stays the same over reloads where the identity does. */
     readonly peer: PeerId;
+    /** Whether the node answers now; the event `state` tells changes. */
     readonly state: State;
     /** The node's version. */
     readonly version: string;
+    /** Those of the connection in use; a reconnect may bring others. */
     readonly limits: Limits;
     /**
      * Listens to a protocol. Resolves when the node does; from then on messages
@@ -391,20 +421,30 @@ export interface ParleyNode extends Events<NodeEvents> {
     removePeers(peers: Iterable<PeerId>, options?: CallOptions): Promise<void>;
     /** The page's private key as text, for `connect({ key })` elsewhere. It is a secret. */
     exportKey(options?: CallOptions): Promise<string>;
+    /** What the node says of itself and of this page. */
     status(options?: CallOptions): Promise<Status>;
     /** Says goodbye and ends everything. It never fails. */
     close(): Promise<void>;
+    /** The same as {@link ParleyNode.close}, for `await using`. */
     [Symbol.asyncDispose](): Promise<void>;
 }
 /** The part of a WebSocket that the client uses. */
 export interface Socket {
+    /** The client sets `arraybuffer`. */
     binaryType: string;
+    /** 1 is open, as in the browser. */
     readonly readyState: number;
+    /** Called once, when it is open. */
     onopen: ((event: any) => void) | null;
+    /** Called with each message; `data` is an `ArrayBuffer`. */
     onmessage: ((event: any) => void) | null;
+    /** Called when it fails; `onclose` follows. */
     onerror: ((event: any) => void) | null;
+    /** Called once at the end, with `code` and `reason`. */
     onclose: ((event: any) => void) | null;
+    /** Sends one binary message. */
     send(data: Uint8Array<ArrayBuffer>): void;
+    /** Closes it in order. */
     close(code?: number, reason?: string): void;
 }
 /** How to make one: the browser's `WebSocket`, that of the package `ws`, or any other. */
@@ -414,7 +454,9 @@ export type SocketConstructor = new (url: string, protocols: string[], options?:
  * stands for all that begin with what is before it.
  */
 export interface Ask {
+    /** Protocols to start, and to send by. */
     protocols?: readonly string[] | undefined;
+    /** Topics to be in, and to publish in. */
     topics?: readonly string[] | undefined;
     /** Bytes of files. */
     storage?: number | undefined;

@@ -40,7 +40,9 @@ export interface SendOptions extends CallOptions {
 export interface Message<T = Data> {
   /** Who sent it; proven by the sender's key. */
   readonly from: PeerId
+  /** What it was sent for; the one that was started. */
   readonly protocol: string
+  /** What was sent. */
   readonly data: T
   /** True when the sender waits for a reply ({@link ParleyNode.request}). */
   readonly wantsReply: boolean
@@ -65,15 +67,19 @@ export interface Incoming<T = Data> extends Message<T> {
 
 /** A message that was published in a topic. */
 export interface Publication<T = Data> {
+  /** Where it was published. */
   readonly topic: string
   /** Who published it; proven by a signature. The own peer gets its own publications too. */
   readonly from: PeerId
+  /** What was published. */
   readonly data: T
 }
 
 /** Somebody who is in a topic, and what it says of itself there. */
 export interface Member<S = Data> {
+  /** Who it is. */
   readonly peer: PeerId
+  /** What it says of itself ({@link SubscribeOptions.state}), null for nothing. */
   readonly state: S | null
 }
 
@@ -82,7 +88,9 @@ export type Path = 'self' | 'local' | 'direct' | 'punch' | 'relay' | 'star' | 'n
 
 /** How a peer is reached now, and what was tried and failed. */
 export interface PathInfo {
+  /** Who was asked for. */
   readonly peer: PeerId
+  /** The way in use. */
   readonly path: Path
   /** The remote address in use (a multiaddr), empty for none. */
   readonly address: string
@@ -100,6 +108,7 @@ export type State = 'online' | 'offline' | 'closed'
 
 /** A change of the connection to the node. */
 export interface StateChange {
+  /** What it is now. */
   readonly state: State
   /** Why, when it is not `online`. */
   readonly error?: ParleyError | undefined
@@ -120,11 +129,13 @@ export interface Events<M extends object> extends EventTarget {
    * the signal aborts. What the callback throws goes to the event `error`.
    */
   on<K extends keyof M & string>(type: K, callback: (detail: M[K]) => unknown, options?: CallOptions): () => void
+  /** The browser's own; the listener gets a `CustomEvent` with the `detail`. */
   addEventListener<K extends keyof M & string>(
     type: K,
     listener: ((event: CustomEvent<M[K]>) => unknown) | { handleEvent(event: CustomEvent<M[K]>): unknown } | null,
     options?: AddEventListenerOptions | boolean,
   ): void
+  /** Undoes {@link Events.addEventListener}, with the same listener and options. */
   removeEventListener<K extends keyof M & string>(
     type: K,
     listener: ((event: CustomEvent<M[K]>) => unknown) | { handleEvent(event: CustomEvent<M[K]>): unknown } | null,
@@ -149,8 +160,11 @@ export interface NodeEvents {
 
 /** The events of a {@link Room}. */
 export interface RoomEvents<T = Data, S = Data> {
+  /** Something was published, by this page too. */
   message: Publication<T>
+  /** Somebody came. */
   join: Member<S>
+  /** Somebody left, or its node is gone. */
   leave: Member<S>
   /** A member changed its state. */
   change: Member<S>
@@ -176,6 +190,7 @@ export interface SubscribeOptions<S = Data> extends CallOptions {
  * falls behind by 1,024 publications or 4 MiB loses the oldest, with an event `lost`.
  */
 export interface Room<T = Data, S = Data> extends Events<RoomEvents<T, S>>, AsyncIterable<Publication<T>> {
+  /** The name it was subscribed by. */
   readonly topic: string
   /** Resolves when the node has joined the topic and `members` is complete; rejects when it can't. */
   readonly ready: Promise<void>
@@ -187,13 +202,17 @@ export interface Room<T = Data, S = Data> extends Events<RoomEvents<T, S>>, Asyn
   publish(data: unknown, options?: CallOptions): Promise<void>
   /** Leaves the topic, unless another room of this page is in it still. Loops end. */
   close(): Promise<void>
+  /** The same as {@link Room.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
 /** What the node says of itself. */
 export interface Status {
+  /** Peers that the node is connected to. */
   readonly peers: number
+  /** Topics that this page is in. */
   readonly topics: number
+  /** Protocols that this page has started. */
   readonly protocols: number
   /** Milliseconds. */
   readonly uptime: number
@@ -219,6 +238,7 @@ export interface Limits {
 
 /** A named space, in which agents open channels to each other. */
 export interface Space {
+  /** What it is called by all its members. */
   readonly name: string
   /**
    * Makes this page a member. Resolves when others can open channels to it.
@@ -241,6 +261,7 @@ export interface OpenOptions extends CallOptions {
  * then, with `lost`, if the connection was away for too long.
  */
 export interface SpaceRoom {
+  /** The name of the {@link Space}. */
   readonly space: string
   /**
    * Opens a channel to another member, wherever it is. Resolves when it has
@@ -261,6 +282,7 @@ export interface SpaceRoom {
   accept(protocol: string, options?: CallOptions): Accepting
   /** Leaves the space: its channels end, and its loops. */
   leave(): Promise<void>
+  /** The same as {@link SpaceRoom.leave}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -268,6 +290,7 @@ export interface SpaceRoom {
 export interface Accepting extends AsyncIterableIterator<Channel> {
   /** Resolves when the node listens; rejects when it can't, and the loop does too. */
   readonly ready: Promise<void>
+  /** Ends the loop and the listening, for `await using`; channels that were taken stay. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -289,6 +312,7 @@ export interface ChannelInfo {
 export interface ChannelEnd {
   /** `lost`, `relay-expired`, `limit`, …; `unknown` for a reason of the other side's own. */
   readonly code: Code
+  /** A sentence for people; may be empty. */
   readonly text: string
 }
 
@@ -301,6 +325,7 @@ export interface ChannelEnd {
 export interface Channel {
   /** As of when the channel was opened, or of the last {@link Channel.refresh}. */
   readonly info: ChannelInfo
+  /** What the channel was opened for. */
   readonly protocol: string
   /**
    * Sends one message of up to 64 KiB (`limits.content`); `too-large` beyond. Resolves
@@ -329,6 +354,7 @@ export interface Channel {
    * Resolves when the node is through with the channel. It never fails.
    */
   close(reason?: { code?: Code | undefined; text?: string | undefined }): Promise<void>
+  /** The same as {@link Channel.close} without a reason, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
@@ -339,9 +365,11 @@ export interface Channel {
 export interface ParleyNode extends Events<NodeEvents> {
   /** The own id. It stays the same over reloads where the identity does. */
   readonly peer: PeerId
+  /** Whether the node answers now; the event `state` tells changes. */
   readonly state: State
   /** The node's version. */
   readonly version: string
+  /** Those of the connection in use; a reconnect may bring others. */
   readonly limits: Limits
 
   /**
@@ -388,22 +416,32 @@ export interface ParleyNode extends Events<NodeEvents> {
   removePeers(peers: Iterable<PeerId>, options?: CallOptions): Promise<void>
   /** The page's private key as text, for `connect({ key })` elsewhere. It is a secret. */
   exportKey(options?: CallOptions): Promise<string>
+  /** What the node says of itself and of this page. */
   status(options?: CallOptions): Promise<Status>
 
   /** Says goodbye and ends everything. It never fails. */
   close(): Promise<void>
+  /** The same as {@link ParleyNode.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
 
 /** The part of a WebSocket that the client uses. */
 export interface Socket {
+  /** The client sets `arraybuffer`. */
   binaryType: string
+  /** 1 is open, as in the browser. */
   readonly readyState: number
+  /** Called once, when it is open. */
   onopen: ((event: any) => void) | null
+  /** Called with each message; `data` is an `ArrayBuffer`. */
   onmessage: ((event: any) => void) | null
+  /** Called when it fails; `onclose` follows. */
   onerror: ((event: any) => void) | null
+  /** Called once at the end, with `code` and `reason`. */
   onclose: ((event: any) => void) | null
+  /** Sends one binary message. */
   send(data: Uint8Array<ArrayBuffer>): void
+  /** Closes it in order. */
   close(code?: number, reason?: string): void
 }
 
@@ -415,7 +453,9 @@ export type SocketConstructor = new (url: string, protocols: string[], options?:
  * stands for all that begin with what is before it.
  */
 export interface Ask {
+  /** Protocols to start, and to send by. */
   protocols?: readonly string[] | undefined
+  /** Topics to be in, and to publish in. */
   topics?: readonly string[] | undefined
   /** Bytes of files. */
   storage?: number | undefined

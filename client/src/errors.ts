@@ -1,6 +1,7 @@
 /**
  * Every code that an error of parley can have, on every edge. A code never
- * changes its name; the list is that of the Go package `identity`.
+ * changes its name; the list is that of the Go package `identity`. What each means
+ * is in docs/limits.md.
  */
 export const codes = [
   'malformed', // the request can't be read; trying again won't help
@@ -50,6 +51,7 @@ export class ParleyError extends Error {
   /** In how many milliseconds trying again makes sense, where that is known. */
   readonly retryAfter: number | undefined
 
+  /** For code that answers as parley does; without a message the code is the message. */
   constructor(code: Code, message?: string, options: { retryAfter?: number | undefined; cause?: unknown } = {}) {
     super(message || code, 'cause' in options ? { cause: options.cause } : undefined)
     this.name = 'ParleyError'
