@@ -50,7 +50,7 @@ func TestStatusOfANode(t *testing.T) {
 	for path, want := range map[string][2]int{ // without and with the token
 		"/health": {200, 200}, "/ready": {503, 503},
 		"/_parley/": {401, 200}, "/_parley/status.json": {401, 200}, "/_parley/metrics": {401, 200}, "/_parley/none": {401, 404},
-		"/": {401, 303}, "/parley.js": {401, 200},
+		"/": {401, 303}, "/parley.js": {401, 200}, "/parley.d.ts": {401, 200},
 	} {
 		if got := [2]int{ask(n, path, "").Code, ask(n, path, token).Code}; got != want {
 			t.Errorf("%s answers %v, want %v", path, got, want)

@@ -205,6 +205,10 @@ func TestAbuse23_SubscriptionsAreLimited(t *testing.T) {
 	if e := old.Fail("subscribe", `{"topic":"t3"}`); e.Code != 500 || e.Message != want {
 		t.Errorf("v1: %v", e)
 	}
+	p.Request("subscribe", map[string]any{"topic": "t3"})
+	if e := p.Want(v2.KindError); len(e) != 4 || e[3].(uint64) == 0 {
+		t.Errorf("v2: a limit without a hint when to try again: %v", e)
+	}
 	p.Call("subscribe", map[string]any{"topic": "t1"}) // again is not one more
 	p.Call("unsubscribe", map[string]any{"topic": "t0"})
 	p.Call("subscribe", map[string]any{"topic": "t3"})

@@ -267,10 +267,20 @@ func (s *session) fail(id int64, err error) {
 	s.push(flow.Control, item{kind: itemError, id: id, ref: e}, len(e.Text))
 }
 
-// asError gives the error as pages see it. A fault of parley shows no detail.
+// retryHint is what a limit without a hint of its own is told with: room comes when
+// something ends.
+const retryHint = time.Second
+
+// asError gives the error as pages see it: limits with a hint when to come again. A
+// fault of parley shows no detail.
 func asError(err error) *identity.Error {
 	if e := v2.AsError(err); e != nil {
-		return e
+		if e.RetryAfter > 0 || e.Code != identity.CodeLimit && e.Code != identity.CodeQueueFull {
+			return e
+		}
+		hinted := *e
+		hinted.RetryAfter = retryHint
+		return &hinted
 	}
 	return &identity.Error{Code: identity.CodeInternal, Text: "internal error", Err: err}
 }
