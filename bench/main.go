@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+
+	"github.com/parley-p2p/parley/bench/report"
 )
 
 // section is one part of the benchmark; it fills its own place of the report.
@@ -26,7 +28,7 @@ func sections() []section {
 }
 
 func main() {
-	report := flag.String("report", "../docs/benchmarks.md", "the page whose sections are rewritten; empty for none")
+	file := flag.String("report", "../docs/benchmarks.md", "the page whose sections are rewritten; empty for none")
 	binary := flag.String("parley", "", "the binary to measure; built when empty")
 	flag.Parse()
 	switch flag.Arg(0) { // this process is the benchmark's own helper
@@ -42,13 +44,13 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := bench(ctx, *report, *binary, flag.Args()); err != nil {
+	if err := bench(ctx, *file, *binary, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench(ctx context.Context, report, binary string, names []string) error {
+func bench(ctx context.Context, file, binary string, names []string) error {
 	env, err := newEnvironment(ctx, binary)
 	if err != nil {
 		return err
@@ -64,8 +66,8 @@ func bench(ctx context.Context, report, binary string, names []string) error {
 		}
 		text := render(tables)
 		fmt.Print(text)
-		if report != "" {
-			if err := rewrite(report, s.name, text); err != nil {
+		if file != "" {
+			if err := report.Rewrite(file, s.name, text); err != nil {
 				return err
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+
+	"github.com/parley-p2p/parley/bench/report"
 )
 
 // part is one table of the report.
@@ -29,7 +31,7 @@ func parts() []part {
 }
 
 func main() {
-	report := flag.String("report", "../docs/benchmarks.md", "the page whose section \"channels\" is rewritten; empty for none")
+	file := flag.String("report", "../docs/benchmarks.md", "the page whose section \"channels\" is rewritten; empty for none")
 	profile := flag.String("cpuprofile", "", "write a CPU profile here")
 	role := flag.String("role", "", "be a node of another process of this program")
 	by := flag.String("by", "tls", "what secures that one's connections: tls or noise")
@@ -60,28 +62,13 @@ func main() {
 		fmt.Print(text)
 		out.WriteString(text)
 	}
-	if *report == "" || flag.NArg() > 0 {
+	if *file == "" || flag.NArg() > 0 {
 		return
 	}
-	if err := rewrite(*report, "channels", out.String()); err != nil {
+	if err := report.Rewrite(*file, "channels", out.String()+"\n"); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
-}
-
-// rewrite replaces what stands between the marks of a section in the report.
-func rewrite(path, name, text string) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	open, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->\n"
-	before, rest, ok := strings.Cut(string(raw), open)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for section %q", path, name)
-	}
-	return os.WriteFile(path, []byte(before+open+text+"\n"+end+after), 0o644)
 }
 
 // table renders a Markdown table.

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/parley-p2p/parley/bench/report"
 )
 
 // part is some rows that are measured together.
@@ -41,20 +43,20 @@ type bench struct {
 }
 
 func main() {
-	report := flag.String("report", "../docs/benchmarks.md", "the page whose section \"star\" is rewritten; empty for none")
+	file := flag.String("report", "../docs/benchmarks.md", "the page whose section \"star\" is rewritten; empty for none")
 	runs := flag.Int("runs", 5, "how many runs a median is of")
 	profile := flag.String("profile", "", "write CPU profiles of parley's server into this folder")
 	only := flag.String("only", "", "measure \"parley\" or \"reference\" alone")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *report, *only, &bench{runs: *runs, profile: *profile}, flag.Args()); err != nil {
+	if err := run(ctx, *file, *only, &bench{runs: *runs, profile: *profile}, flag.Args()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, report, only string, b *bench, names []string) error {
+func run(ctx context.Context, file, only string, b *bench, names []string) error {
 	missing, err := b.build(ctx)
 	if err != nil {
 		return err
@@ -78,10 +80,10 @@ func run(ctx context.Context, report, only string, b *bench, names []string) err
 		fmt.Print(render(got))
 		rows = append(rows, got...)
 	}
-	if report == "" || len(names) > 0 || only != "" {
+	if file == "" || len(names) > 0 || only != "" {
 		return nil
 	}
-	return rewrite(report, "star", b.page(rows, missing))
+	return report.Rewrite(file, "star", b.page(rows, missing))
 }
 
 // page is the section of the report.

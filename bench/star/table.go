@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 )
@@ -102,21 +101,6 @@ func render(rows []row) string {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", r.what, r.reference, r.parley, r.ratio, r.target, r.verdict)
 	}
 	return b.String()
-}
-
-// rewrite replaces what stands between the marks of a section in the report.
-func rewrite(path, name, text string) error {
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	open, end := "<!-- "+name+" -->\n", "<!-- /"+name+" -->\n"
-	before, rest, ok := strings.Cut(string(raw), open)
-	_, after, ok2 := strings.Cut(rest, end)
-	if !ok || !ok2 {
-		return fmt.Errorf("%s has no place for section %q", path, name)
-	}
-	return os.WriteFile(path, []byte(before+open+text+end+after), 0o644)
 }
 
 func median(values []float64) float64 {
