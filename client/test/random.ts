@@ -15,7 +15,7 @@ export function random(seed = Number(process.env.PARLEY_SEED ?? Date.now() % 2 *
     () => null,
     () => below(2) === 1,
     () => below(300),
-    () => -below(70_000),
+    () => -1 - below(70_000), // never -0, which a general codec may write as 0
     () => below(2 ** 31) * below(2 ** 21),
     () => (next() - 0.5) * 10 ** below(300),
     text,
