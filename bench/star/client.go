@@ -69,6 +69,18 @@ func (s *server) joined(ctx context.Context, addr string) (*client, error) {
 	return c, nil
 }
 
+// two gives members 1 and 2, who are to dial each other, and what closes both.
+func (s *server) two(ctx context.Context) (from, to *client, end func(), err error) {
+	if from, err = s.joined(ctx, address(1)); err != nil {
+		return nil, nil, nil, err
+	}
+	if to, err = s.joined(ctx, address(2)); err != nil {
+		from.close()
+		return nil, nil, nil, err
+	}
+	return from, to, func() { to.close(); from.close() }, nil
+}
+
 // close ends the connection and waits for that.
 func (c *client) close() {
 	c.stop()

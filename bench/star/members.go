@@ -218,19 +218,14 @@ func (r receipts) Sent(int, int, bool) { <-r }
 // unread sends up to 512 MiB to a member that reads nothing, and gives what the
 // server's memory grew by.
 func (s *server) unread(ctx context.Context) (held float64, err error) {
-	from, err := s.joined(ctx, address(1))
+	from, to, end, err := s.two(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer from.close()
-	to, err := s.joined(ctx, address(2))
-	if err != nil {
-		return 0, err
-	}
+	defer end()
 	block := make(chan struct{})
-	to.onChunk = func(*client, []byte, int) { <-block }
-	defer to.close()
 	defer close(block)
+	to.onChunk = func(*client, []byte, int) { <-block }
 	if err := from.dial(ctx, address(1), address(2), "unread"); err != nil {
 		return 0, err
 	}
@@ -256,13 +251,11 @@ func (s *server) unread(ctx context.Context) (held float64, err error) {
 
 // finished dials and ends n times, and gives what is kept of that.
 func (s *server) finished(ctx context.Context, n int) (float64, error) {
-	from, err1 := s.joined(ctx, address(1))
-	to, err2 := s.joined(ctx, address(2))
-	if err := errors.Join(err1, err2); err != nil {
+	from, to, end, err := s.two(ctx)
+	if err != nil {
 		return 0, err
 	}
-	defer from.close()
-	defer to.close()
+	defer end()
 	dial := func(id string) error {
 		over := from.waiter(from.ended, id+".listener")
 		if err := from.dial(ctx, address(1), address(2), id); err != nil {

@@ -26,6 +26,7 @@ type pair struct {
 	got      atomic.Int64
 	want     int64
 	all      chan struct{}
+	close    func()
 }
 
 // inFlight bounds the chunks on their way, so that none waits in a server without
@@ -35,10 +36,7 @@ func inFlight(size int) int { return min(max(4<<20/size, 8), 2048) }
 func (s *server) pair(ctx context.Context, size int) (*pair, error) {
 	p := &pair{s: s, window: make(chan struct{}, inFlight(size)), all: make(chan struct{}, 1)}
 	var err error
-	if p.from, err = s.joined(ctx, address(1)); err != nil {
-		return nil, err
-	}
-	if p.to, err = s.joined(ctx, address(2)); err != nil {
+	if p.from, p.to, p.close, err = s.two(ctx); err != nil {
 		return nil, err
 	}
 	p.to.onChunk = func(*client, []byte, int) {
@@ -48,11 +46,6 @@ func (s *server) pair(ctx context.Context, size int) (*pair, error) {
 		}
 	}
 	return p, nil
-}
-
-func (p *pair) close() {
-	p.from.close()
-	p.to.close()
 }
 
 // carry sends count chunks of a size, in turns over the streams.
@@ -172,16 +165,11 @@ func measureStreams(ctx context.Context, b *bench) ([]row, error) {
 func measureRoundTrip(ctx context.Context, b *bench) ([]row, error) {
 	p50, p99 := figures{}, figures{}
 	err := b.each(ctx, setting{}, func(s *server) error {
-		from, err := s.joined(ctx, address(1))
+		from, to, end, err := s.two(ctx)
 		if err != nil {
 			return err
 		}
-		defer from.close()
-		to, err := s.joined(ctx, address(2))
-		if err != nil {
-			return err
-		}
-		defer to.close()
+		defer end()
 		data := append([]byte{4}, make([]byte, 100)...)
 		there, back := chunkText("rt.dialer"), chunkText("rt.listener")
 		arrived := make(chan struct{}, 1)
@@ -216,16 +204,11 @@ func measureRoundTrip(ctx context.Context, b *bench) ([]row, error) {
 func measureDials(ctx context.Context, b *bench) ([]row, error) {
 	p50, p99, rates := figures{}, figures{}, figures{}
 	err := b.each(ctx, setting{}, func(s *server) error {
-		from, err := s.joined(ctx, address(1))
+		from, to, end, err := s.two(ctx)
 		if err != nil {
 			return err
 		}
-		defer from.close()
-		to, err := s.joined(ctx, address(2))
-		if err != nil {
-			return err
-		}
-		defer to.close()
+		defer end()
 		var next atomic.Int64
 		one := func() (time.Duration, error) {
 			id := fmt.Sprintf("dial-%d", next.Add(1))

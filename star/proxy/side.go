@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/parley-p2p/parley/flow"
 	"github.com/parley-p2p/parley/star/socketio"
 	"github.com/parley-p2p/parley/star/socketio/wire"
 	"github.com/parley-p2p/parley/star/socketio/ws"
@@ -327,77 +326,5 @@ func (s *Side) Leave(reason Reason) {
 	slices.SortFunc(all, func(a, b *Dial) int { return cmp.Compare(a.number, b.number) })
 	for _, d := range all {
 		d.end(reason, s)
-	}
-}
-
-// The Side as a party.
-
-func (s *Side) ask(d *Dial, answered func(socketio.Answer)) error {
-	id := s.sock.Expect(answered)
-	d.ack.Store(id + 1)
-	var b wire.Builder
-	text := b.Event(nil, id, "ss-incomming").Str(d.calleeID).Str(d.from).Done()
-	err := s.sock.Send(flow.Control, socketio.Msg{Text: text})
-	if err != nil || d.isOver() {
-		s.sock.Forget(id)
-	}
-	return err
-}
-
-func (s *Side) hush(d *Dial) {
-	if id := d.ack.Load(); id > 0 {
-		s.sock.Forget(id - 1)
-	}
-}
-
-// send sends a control event about a stream; a socket that ends needs none.
-func (s *Side) send(class flow.Class, h *half, dialer bool, verb, arg string) {
-	_ = s.sock.Send(class, socketio.Msg{Text: EventText(verb, h.d.idOf(dialer), h.kind, arg)})
-}
-
-func (s *Side) accept(h *half) { s.send(flow.Control, h, h.writerIsDialer(), Accept, "") }
-
-func (s *Side) deliver(_ *half, m socketio.Msg) { _ = s.sock.Send(flow.Bulk, m) } // on failure the receipt tells
-
-func (s *Side) kick() { s.sock.Kick() }
-
-func (s *Side) finish(h *half, end string) { s.send(flow.Bulk, h, !h.writerIsDialer(), Error, end) }
-
-func (s *Side) grant(h *half, n int) {
-	s.send(flow.Control, h, h.writerIsDialer(), Credit, strconv.Itoa(n))
-}
-
-func (s *Side) stop(h *half, reason string) {
-	if s.ext {
-		s.send(flow.Control, h, h.writerIsDialer(), Stop, string(wire.AppendQuote(nil, reason)))
-	}
-}
-
-func (s *Side) room() *budget { return s.budget }
-
-func (s *Side) abort(h *half, reason Reason) {
-	if reason.Vanish && !s.strings {
-		s.finish(h, cleanEnd)
-		return
-	}
-	s.finish(h, reason.quoted())
-}
-
-func (s *Side) credits() bool                { return s.ext }
-func (s *Side) far() bool                    { return false }
-func (s *Side) farStreams(n int) (all int64) { return s.fromAfar.Add(int64(n)) }
-
-func (s *Side) forget(d *Dial, asDialer bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	table, id := &s.asCallee, d.calleeID
-	if asDialer {
-		table, id = &s.asDialer, d.id
-	}
-	if (*table)[id] == d {
-		delete(*table, id)
-	}
-	if len(*table) == 0 {
-		*table = nil // a burst must not keep its memory
 	}
 }
