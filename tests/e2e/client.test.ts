@@ -16,9 +16,9 @@ const Ws = createRequire(import.meta.url)('ws') as SocketConstructor
 
 /** A site with nothing on it but the client. */
 const site = {
-  'index.html': '<!doctype html><title>a page</title><script src="v1.js"></script><script type="module" src="page.js"></script>',
-  'v1.js': v1,
-  'page.js': `import * as parley from '/parley.js'; globalThis.parley = parley`,
+  'index.html': '<!doctype html><title>a page</title><script type="module" src="page.js"></script>',
+  ...v1,
+  'page.js': `import * as parley from '/parley.js'; import * as v1 from '/client.js'; Object.assign(globalThis, { parley, v1 })`,
   'worker.js': `
     import { connect } from '/parley.js'
     const node = await connect({ identity: 'worker' })
@@ -249,11 +249,18 @@ describe('in the browser', () => {
     ending.push(() => context.close())
     const old = await context.newPage()
     await old.goto(parley.link)
-    const oldPeer = await old.evaluate(() => (globalThis as any).v1.connect('talk', 'room'))
+    const oldPeer = await old.evaluate(async () => {
+      const got: any[] = []
+      const client = await (globalThis as any).v1.connect()
+      await client.start('talk', (peer: string, data: any) => void got.push({ peer, data }))
+      await client.subscribe('room', (peer: string, data: any) => void got.push({ peer, data }))
+      Object.assign(globalThis, { client, got })
+      return client.peerID
+    })
 
     // v2 to v1: a v1 page tells no more than that it was delivered
     expect(await p.evaluate((to) => (globalThis as any).node.send(to, 'talk', { n: 1 }), oldPeer)).toBe('delivered')
-    await old.waitForFunction((from) => (globalThis as any).v1.got.some((m: any) => m.peer === from && m.data.n === 1), peer, { polling: 50 })
+    await old.waitForFunction((from) => (globalThis as any).got.some((m: any) => m.peer === from && m.data.n === 1), peer, { polling: 50 })
 
     // v1 to v2
     await p.evaluate(() => {
@@ -265,8 +272,8 @@ describe('in the browser', () => {
       room.on('join', (m: any) => heard.push(['join', m.peer]))
       return Promise.all([room.ready.then(() => [...room.members.keys()].forEach((m) => heard.push(['join', m]))), node.start('talk', (m: any) => void heard.push(['talk', m.from, m.data]))])
     })
-    await old.evaluate(([to]) => (globalThis as any).v1.send(to, 'talk', { big: 'text', list: [1, 2] }), [peer])
-    await old.evaluate(() => (globalThis as any).v1.publish('room', { hello: 'all' }))
+    await old.evaluate(([to]) => (globalThis as any).client.send(to, 'talk', { big: 'text', list: [1, 2] }), [peer])
+    await old.evaluate(() => (globalThis as any).client.publish('room', { hello: 'all' }))
     const heard = () => p.evaluate(() => (globalThis as any).heard)
     await until(async () => (await heard()).length >= 3)
     expect(await heard()).toEqual(
