@@ -251,7 +251,7 @@ func (s *server) unread(ctx context.Context) (held float64, err error) {
 
 // finished dials and ends n times, and gives what is kept of that.
 func (s *server) finished(ctx context.Context, n int) (float64, error) {
-	from, to, end, err := s.two(ctx)
+	from, _, end, err := s.two(ctx)
 	if err != nil {
 		return 0, err
 	}

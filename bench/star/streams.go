@@ -204,7 +204,7 @@ func measureRoundTrip(ctx context.Context, b *bench) ([]row, error) {
 func measureDials(ctx context.Context, b *bench) ([]row, error) {
 	p50, p99, rates := figures{}, figures{}, figures{}
 	err := b.each(ctx, setting{}, func(s *server) error {
-		from, to, end, err := s.two(ctx)
+		from, _, end, err := s.two(ctx)
 		if err != nil {
 			return err
 		}
