@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/star/socketio"
 )
 
 // Sessions of other servers: a request whose session id begins with another
@@ -30,7 +31,8 @@ func (c *Cluster) forwarder() error {
 		return err
 	}
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	c.transport = &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute,
+	c.transport = &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: 64,
+		IdleConnTimeout:     socketio.IdleTime, // or a POST that is forwarded gets lost, and its session with it
 		TLSHandshakeTimeout: 10 * time.Second, MaxResponseHeaderBytes: 16 << 10, DisableCompression: true,
 		// The other server has the certificate of the name that both stand behind.
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {

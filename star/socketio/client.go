@@ -32,7 +32,8 @@ type DialOptions struct {
 	NoBinary bool
 
 	// HTTP makes the requests; nil is a client of its own with the proxy settings
-	// of the environment. It must have no Timeout.
+	// of the environment. It must have no Timeout, and with Polling its connections
+	// must not be idle for longer than IdleTime.
 	HTTP *http.Client
 
 	// Memory lends the buffers; nil makes an own one.
@@ -40,6 +41,18 @@ type DialOptions struct {
 
 	// Linger is how long the end may take; 5 s.
 	Linger time.Duration
+}
+
+// IdleTime is how long a connection between two requests is kept. It is well below
+// what servers keep one for: Node closes it after 5 s without a request, ours and
+// many others 10 s after it was made where none came at all, which befalls one that
+// http.Transport dialled while another became free. A POST that is written on a
+// connection just as its server closes it is lost, and can't be sent again, as the
+// server may have read it: the session would end for nothing.
+const IdleTime = 2 * time.Second
+
+func ownTransport() *http.Transport {
+	return &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, IdleConnTimeout: IdleTime}
 }
 
 // Client is the client's end: a Socket and what drives it.
@@ -60,7 +73,7 @@ type Client struct {
 // answers, CodeRefused or CodeMalformed for an answer that is no Socket.IO 2.
 func Dial(ctx context.Context, base *url.URL, opts DialOptions) (*Client, error) {
 	if opts.HTTP == nil {
-		opts.HTTP = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second}}
+		opts.HTTP = &http.Client{Transport: ownTransport()}
 	}
 	c := &core{mem: opts.Memory, limits: opts.Limits.withDefaults(), times: Times{Linger: opts.Linger}.withDefaults()}
 	if c.mem == nil {

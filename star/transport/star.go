@@ -14,6 +14,7 @@ import (
 
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/star/address"
+	"github.com/parley-p2p/parley/star/socketio"
 )
 
 // The life of a star, in one goroutine:
@@ -82,6 +83,7 @@ func newStar(t *Transport, at address.Star) (*star, error) {
 		TLSClientConfig:        &tls.Config{RootCAs: s.opts.Roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout:    t.opts.Times.Connect,
 		ResponseHeaderTimeout:  t.opts.Times.Connect,
+		IdleConnTimeout:        socketio.IdleTime,
 		MaxResponseHeaderBytes: 64 << 10,
 	}}
 	return s, nil
