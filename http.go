@@ -1,11 +1,16 @@
 package parley
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"net/netip"
 	"strconv"
+	"time"
 
 	"github.com/parley-p2p/parley/admin"
 	"github.com/parley-p2p/parley/channel/muxws"
@@ -27,9 +32,13 @@ import (
 // for those whom http.cors lets read them.
 func (n *Node) handler() (http.Handler, error) {
 	inner := http.NewServeMux()
-	files := http.FileServerFS(client.Files())
-	inner.Handle("GET /parley.js", n.clientFile(files))
-	inner.Handle("GET /parley.d.ts", n.clientFile(files))
+	for name, contentType := range map[string]string{"parley.js": "text/javascript; charset=utf-8", "parley.d.ts": "text/plain; charset=utf-8"} {
+		file, err := clientFile(name, contentType)
+		if err != nil {
+			return nil, err
+		}
+		inner.Handle("GET /"+name, file)
+	}
 	inner.Handle(admin.Path, n.admin)
 	inner.Handle(consent.Path, n.consent.Handler())
 	inner.HandleFunc("GET "+admin.Path+"pprof/profile", pprof.Profile)
@@ -74,13 +83,22 @@ func (n *Node) readable(inner *http.ServeMux, pages, guarded http.Handler) http.
 }
 
 // clientFile serves the client of this very version: a page that is open must
-// not keep an old one.
-func (n *Node) clientFile(files http.Handler) http.Handler {
+// not keep an old one. The type is ours: what a machine takes a .ts for, or even a
+// .js, is its own affair, and a browser runs no script of another type.
+func clientFile(name, contentType string) (http.Handler, error) {
+	text, err := fs.ReadFile(client.Files(), name)
+	if err != nil {
+		return nil, err
+	}
+	tag := fmt.Sprintf(`"%x"`, sha256.Sum256(text))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Cache-Control", "no-cache")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		files.ServeHTTP(w, r)
-	})
+		h := w.Header()
+		h.Set("Content-Type", contentType)
+		h.Set("Cache-Control", "no-cache")
+		h.Set("Etag", tag)
+		h.Set("X-Content-Type-Options", "nosniff")
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
+	}), nil
 }
 
 // url is the node's address for a browser.

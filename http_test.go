@@ -1,12 +1,15 @@
 package parley
 
 import (
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+
+	"github.com/parley-p2p/parley/client"
 )
 
 // TestCORSLetsReadTheSiteAlone: what http.cors allows is reading the site's
@@ -66,5 +69,49 @@ func TestCORSLetsReadTheSiteAlone(t *testing.T) {
 				t.Errorf("allowed origin %q", w.Header().Get("Access-Control-Allow-Origin"))
 			}
 		})
+	}
+}
+
+// TestClientIsServed: every gateway answers with its own client, as a script that
+// browsers run whatever the machine takes its ending for, and never with a file
+// of the site.
+func TestClientIsServed(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"index.html", "parley.js", "parley.d.ts"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("the site's"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	site, err := OpenSite(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer site.Close()
+	for name, n := range map[string]*Node{"a site": builtNode(t, func(c *Config) { c.Site = site }), "no site": builtNode(t, func(*Config) {})} {
+		token, err := n.data.Token()
+		if err != nil {
+			t.Fatal(err)
+		}
+		get := func(path, tag string) *httptest.ResponseRecorder {
+			r := httptest.NewRequest("GET", path, nil)
+			r.Host = "localhost:" + strconv.Itoa(n.port)
+			r.Header = http.Header{"Authorization": {"Bearer " + token}, "If-None-Match": {tag}}
+			w := httptest.NewRecorder()
+			n.server.Handler.ServeHTTP(w, r)
+			return w
+		}
+		for path, contentType := range map[string]string{"parley.js": "text/javascript; charset=utf-8", "parley.d.ts": "text/plain; charset=utf-8"} {
+			want, err := fs.ReadFile(client.Files(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := get("/"+path, "")
+			if w.Code != 200 || w.Body.String() != string(want) || w.Header().Get("Content-Type") != contentType {
+				t.Errorf("%s, %s: %d %v %.40q", name, path, w.Code, w.Header(), w.Body)
+			}
+			if again := get("/"+path, w.Header().Get("Etag")); again.Code != http.StatusNotModified || again.Body.Len() > 0 {
+				t.Errorf("%s, %s: %d for the one that the browser has", name, path, again.Code)
+			}
+		}
 	}
 }

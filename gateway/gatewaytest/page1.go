@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -103,6 +104,12 @@ func (p *Page1) Request(method, params string) int64 {
 // Next.
 func (p *Page1) Response(id int64) Frame1 {
 	p.t.Helper()
+	for i, f := range p.kept {
+		if f.IsResponse && f.RequestID == id {
+			p.kept = slices.Delete(p.kept, i, i+1)
+			return f
+		}
+	}
 	for {
 		f, err := p.Read()
 		if err != nil {

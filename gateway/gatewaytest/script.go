@@ -2,6 +2,7 @@ package gatewaytest
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -15,9 +16,11 @@ import (
 // writes it:
 //
 //	A > {"requestid":0,…}     page A sends this frame; its socket is opened first
+//	A >b {"requestid":0,…}    the same, in a binary message
 //	A < {"requestid":0,…}     the next frame that A gets is this one, byte by byte
 //	A <~ {"requestid":0,…}    A gets this one too; others may come before it
 //	A close                   A closes its socket with 1000 and waits for the end
+//	A closed 1008 reason      the node closes A's socket so, and sends nothing before
 //
 // $name in an expected frame stands for what comes there; the same name means
 // the same text afterwards, in both directions. $_ is never remembered.
@@ -65,8 +68,9 @@ func (p *player) step(line string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	switch what {
-	case ">":
-		if err := ws.Write(ctx, websocket.MessageText, []byte(p.filled(frame))); err != nil {
+	case ">", ">b":
+		kind := map[string]websocket.MessageType{">": websocket.MessageText, ">b": websocket.MessageBinary}[what]
+		if err := ws.Write(ctx, kind, []byte(p.filled(frame))); err != nil {
 			p.t.Fatalf("%s: %v", line, err)
 		}
 	case "<":
@@ -84,6 +88,13 @@ func (p *player) step(line string) {
 	case "close":
 		if err := ws.Close(websocket.StatusNormalClosure, ""); err != nil {
 			p.t.Fatalf("%s: %v", line, err)
+		}
+		delete(p.pages, who)
+	case "closed":
+		_, got, err := ws.Read(ctx)
+		code, reason := CloseOf(err)
+		if want := fmt.Sprint(int(code), " ", reason); err == nil || !p.match(frame, want) || len(p.kept[who]) > 0 {
+			p.t.Fatalf("%s\ngot   %s, frames %q %s", line, want, p.kept[who], got)
 		}
 		delete(p.pages, who)
 	default:

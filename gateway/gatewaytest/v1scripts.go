@@ -249,7 +249,78 @@ func V1Scripts() []Script {
 		`},
 		V1BeforePeer(),
 		V1BadParams(),
+		{"transport: JSON in a binary message is read, and answered in text", `
+			A >b {"requestid":0,"method":"peer","params":{},"isresponse":false}
+			A < {"requestid":0,"method":"","result":{"peerid":"$A","peerkey":"$_","version":"1.0.0"},"isresponse":true}
+		`},
+		{"transport: too many malformed frames", strings.Repeat("\nA > {\n", 21) + `
+			A closed 1008 too many malformed frames, limit 20 a minute
+		`},
+		{"transport: a large frame before peer", `
+			A > {"requestid":0,"method":"peer","params":{"peerkey":"` + strings.Repeat("x", 64<<10) + `"}}
+			A closed 1009 $_
+		`},
+		{"order: a send that waits holds up no other request", pair + `
+			A > {"requestid":5,"method":"send","params":{"peer":"$B","protocol":"/late","data":1,"ack":0},"isresponse":false}
+			A > {"requestid":6,"method":"listpeers","params":{"topic":"x"},"isresponse":false}
+			A < {"requestid":6,"method":"","result":{"peers":[]},"isresponse":true}
+			A > {"requestid":7,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":2,"ack":1},"isresponse":false}
+			A < {"requestid":0,"method":"ack","params":{"ack":1},"isresponse":false}
+			A < {"requestid":7,"method":"","result":null,"isresponse":true}
+			B < {"requestid":0,"method":"peerData","params":{"peer":"$A","protocol":"/t/1","data":2},"isresponse":false}
+			A > {"requestid":8,"method":"peer","params":{},"isresponse":false}
+			A < {"requestid":8,"method":"","error":{"code":500,"message":"peer already created on this connection"},"isresponse":true}
+			B > {"requestid":2,"method":"start","params":{"protocol":"/late"},"isresponse":false}
+			B < {"requestid":2,"method":"","result":null,"isresponse":true}
+			B < {"requestid":1,"method":"peerData","params":{"peer":"$A","protocol":"/late","data":1},"isresponse":false}
+			A < {"requestid":1,"method":"ack","params":{"ack":0},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+		`},
+		{"order: sends arrive as they were made, publications leave as they were made", pair + v1InOrder()},
+		{"stop: nothing of the protocol comes behind its answer", pair + `
+			B > {"requestid":2,"method":"stop","params":{"protocol":"/t/1"},"isresponse":false}
+			B < {"requestid":2,"method":"","result":null,"isresponse":true}
+			A > {"requestid":5,"method":"send","params":{"peer":"$B","protocol":"/t/1","data":1},"isresponse":false}
+			A < {"requestid":5,"method":"","result":null,"isresponse":true}
+			A > {"requestid":6,"method":"send","params":{"peer":"$B","protocol":"/t/2","data":2,"ack":0},"isresponse":false}
+			B > {"requestid":3,"method":"start","params":{"protocol":"/t/2"},"isresponse":false}
+			B < {"requestid":3,"method":"","result":null,"isresponse":true}
+			B < {"requestid":0,"method":"peerData","params":{"peer":"$A","protocol":"/t/2","data":2},"isresponse":false}
+			A < {"requestid":0,"method":"ack","params":{"ack":0},"isresponse":false}
+			A < {"requestid":6,"method":"","result":null,"isresponse":true}
+		`},
 	}
+}
+
+// v1InOrder pipelines sends with and without ack, then publications.
+func v1InOrder() string {
+	const n = 20
+	var asks, answers, there strings.Builder
+	acks := 0
+	for i := range n {
+		ack := -1
+		if i%2 == 0 {
+			ack = acks
+			fmt.Fprintf(&answers, "A <~ {\"requestid\":%d,\"method\":\"ack\",\"params\":{\"ack\":%d},\"isresponse\":false}\n", acks, acks)
+			acks++
+		}
+		fmt.Fprintf(&asks, "A > {\"requestid\":%d,\"method\":\"send\",\"params\":{\"peer\":\"$B\",\"protocol\":\"/t/1\",\"data\":%d,\"ack\":%d},\"isresponse\":false}\n", 10+i, i, ack)
+		fmt.Fprintf(&answers, "A <~ {\"requestid\":%d,\"method\":\"\",\"result\":null,\"isresponse\":true}\n", 10+i)
+		fmt.Fprintf(&there, "B < {\"requestid\":%d,\"method\":\"peerData\",\"params\":{\"peer\":\"$A\",\"protocol\":\"/t/1\",\"data\":%d},\"isresponse\":false}\n", i, i)
+	}
+	all := asks.String() + answers.String() + there.String() + `
+		B > {"requestid":2,"method":"subscribe","params":{"topic":"room-o"},"isresponse":false}
+		B < {"requestid":2,"method":"","result":null,"isresponse":true}
+`
+	asks.Reset()
+	answers.Reset()
+	there.Reset()
+	for i := range n {
+		fmt.Fprintf(&asks, "A > {\"requestid\":%d,\"method\":\"publish\",\"params\":{\"topic\":\"room-o\",\"data\":%d},\"isresponse\":false}\n", 50+i, i)
+		fmt.Fprintf(&answers, "A <~ {\"requestid\":%d,\"method\":\"\",\"result\":null,\"isresponse\":true}\n", 50+i)
+		fmt.Fprintf(&there, "B < {\"requestid\":%d,\"method\":\"topicData\",\"params\":{\"topic\":\"room-o\",\"peerid\":\"$A\",\"data\":%d},\"isresponse\":false}\n", n+i, i)
+	}
+	return all + asks.String() + answers.String() + there.String()
 }
 
 // v1Methods are all requests but peer.
