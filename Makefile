@@ -31,6 +31,7 @@ test: test-go test-client e2e ## everything CI runs: Go with -race, TypeScript, 
 test-go: star-originals
 	@echo "== Go: build, vet, tests with the race detector"
 	@$(need-capnp)
+	@$(need-lab)
 	go build ./...
 	go vet ./...
 	cd bench && go vet ./...
@@ -57,6 +58,7 @@ endif
 long: FUZZTIME = 1h
 long: node_modules/.installed ## the slow ones too: load, endurance, simulations, a million random messages; then each decoder fuzzed for an hour (FUZZTIME=…)
 	@$(need-capnp)
+	@$(need-lab)
 	PARLEY_LONG=1 go test -tags long -timeout 120m ./...
 ifneq ($(NPM),)
 	@$(need-chromium)
@@ -133,6 +135,13 @@ endef
 
 define need-capnp
 if ! command -v capnp >/dev/null; then $(call apt-install,capnproto); fi
+endef
+
+# The network lab of tests/lab.
+define need-lab
+export PATH="$$PATH:/usr/sbin:/sbin"; \
+if ! command -v ip >/dev/null; then $(call apt-install,iproute2); fi; \
+if ! command -v nft >/dev/null; then $(call apt-install,nftables); fi
 endef
 
 define need-nginx

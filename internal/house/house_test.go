@@ -65,6 +65,8 @@ var rooms = []room{
 	{"internal/house", words},
 	{"internal/deps", none},
 	{"internal/peertest", words},
+	{"internal/labtest", none},
+	{"tests/lab", []string{"identity", "network", "gateway", "internal/labtest"}},
 }
 
 // reserved says which packages of others belong to one place, and why.
