@@ -1,5 +1,5 @@
 // Package flow has every queue and limit of parley: a byte-bounded queue in
-// two classes, a credit window, and token buckets.
+// two classes, a credit window, token buckets, and who is refused for a while.
 //
 // A queue stands between a reader of one connection and the writer of another:
 //

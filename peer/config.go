@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/parley-p2p/parley/flow"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
 )
@@ -69,10 +70,11 @@ func (c Config) withDefaults() Config {
 	set(&c.MaxRemoteStreams, 64)
 	set(&c.StreamRate, 50)
 	set(&c.StreamBurst, 200)
-	set(&c.Offences, 10)
-	set(&c.OffenceWindow, time.Minute)
-	set(&c.Refusal, time.Minute)
-	set(&c.RefusalMax, 10*time.Minute)
+	rule := flow.DefaultOffences()
+	set(&c.Offences, rule.Count)
+	set(&c.OffenceWindow, rule.Within)
+	set(&c.Refusal, rule.Refusal)
+	set(&c.RefusalMax, rule.Most)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}

@@ -1,12 +1,15 @@
 package topic
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -111,6 +114,74 @@ func TestAbuse32_FalsePresence(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.untilMember(t, "room", l.key.PeerID(), false)
+}
+
+// TestAbuse32_LiarsAreRefusedForAWhile: each kind of nonsense counts, the tenth
+// within a minute has the node's presence not read for a minute, the next time for
+// two; nobody else's. That a stream is lost is nobody's fault.
+func TestAbuse32_LiarsAreRefusedForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sim := peertest.NewSim(t, peertest.SimConfig{Hosts: 3})
+		n := startNode(t, sim.Host(0).Host(), defaultQueue, Config{Log: slog.New(slog.DiscardHandler)}, true)
+		defer time.Sleep(time.Minute)
+		defer sim.Close()
+		defer n.close()
+		a := n.page(t)
+		a.subscribe(t, "room")
+		honest := &liar{host: sim.Host(1).Host(), net: sim.Host(1), key: newKey(t)}
+		evil := &liar{host: sim.Host(2).Host(), net: sim.Host(2), key: newKey(t)}
+		told := func(l *liar) bool {
+			s, err := l.net.Open(t.Context(), n.host.ID(), presenceProtocol)
+			if err != nil {
+				return false // reset before it had begun
+			}
+			_, _ = s.Write(appendFrame(nil, frameAnnounce, l.record(t, nil)))
+			time.Sleep(time.Second)
+			there := slices.ContainsFunc(a.Members("room"), func(m network.Member) bool { return m.Peer == l.key.PeerID() })
+			_ = s.Reset()
+			time.Sleep(time.Second)
+			return there
+		}
+		nonsense := [][]byte{{0}, binary.AppendUvarint(nil, maxFrame+1), bytes.Repeat([]byte{255}, 11), {0x81, 0x80, 0x80, 0x00},
+			appendFrame(nil, frameLeave, []byte{1}), appendFrame(nil, frameForget, []byte{9, 'x'}),
+			appendFrame(nil, frameAnnounce, []byte("record")),
+			appendFrame(nil, frameAnnounce, evil.record(t, func(c *claim) { c.node = a.id })),
+			appendFrame(nil, frameAnnounce, evil.record(t, func(c *claim) { c.expires = time.Now() })),
+			appendFrame(nil, frameAnnounce, evil.record(t, func(c *claim) { c.expires = time.Now().Add(2 * recordHorizon) }))}
+		for range 20 { // honest, and cut off all the time
+			if !told(honest) {
+				t.Fatal("a node whose streams are lost isn't heard")
+			}
+		}
+		if d := n.Stats().Dropped; len(d) > 0 {
+			t.Fatalf("lost streams count as %v", d)
+		}
+		for round, lasts := range []time.Duration{time.Minute, 2 * time.Minute} {
+			if !told(evil) {
+				t.Fatal("refused before it did anything")
+			}
+			for i, frames := range nonsense {
+				untilEnded(t, evil.tell(t, n, frames))
+				if got, want := n.Stats().Dropped[DropRecord], uint64(len(nonsense)*round+i+1); got != want {
+					t.Fatalf("nonsense %d: counted %d, want %d", i, got, want)
+				}
+			}
+			if told(evil) || n.Stats().Dropped[DropUnheard] == 0 {
+				t.Fatal("still heard after ten frames of nonsense")
+			}
+			if !told(honest) {
+				t.Fatal("the other node isn't heard either")
+			}
+			time.Sleep(lasts - 10*time.Second)
+			if told(evil) {
+				t.Fatalf("heard before %v", lasts)
+			}
+			time.Sleep(10 * time.Second)
+		}
+		if !told(evil) {
+			t.Fatal("never heard again")
+		}
+	})
 }
 
 // TestAbuse32_PresenceFlood: a node can't fill this one's memory.

@@ -41,6 +41,8 @@ type Config struct {
 const (
 	defaultMaxTopics     = 10_000
 	defaultMaxPageTopics = 1_000
+
+	maxLiars = 4096 // nodes whose bad presence is counted; the oldest is forgotten
 )
 
 // Node is the topics of one node: every page of it publishes and subscribes
@@ -52,7 +54,8 @@ type Node struct {
 	config  Config
 	log     *slog.Logger
 	counts  counters
-	ctx     context.Context // ends when Run returns
+	liars   *flow.Offenders[identity.PeerID] // nodes whose presence can't be read
+	ctx     context.Context                  // ends when Run returns
 	stop    context.CancelFunc
 	running chan struct{} // closed by Run
 	tasks   sync.WaitGroup
@@ -78,6 +81,7 @@ func New(router *Router, net Network, config Config) *Node {
 	}
 	n := &Node{router: router, network: net, config: config,
 		log:     config.Log.With("component", "topic"),
+		liars:   flow.NewOffenders[identity.PeerID](flow.DefaultOffences(), maxLiars),
 		running: make(chan struct{}),
 		rooms:   make(map[string]*room), closing: make(map[string]<-chan struct{}), told: newPresence()}
 	n.ctx, n.stop = context.WithCancel(context.Background())

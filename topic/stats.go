@@ -4,7 +4,7 @@ import "sync/atomic"
 
 // counters are a node's own counts; see Stats.
 type counters struct {
-	published, delivered, failed, unsent, notJSON, unlisted, refused, late, replayed atomic.Uint64
+	published, delivered, failed, unsent, notJSON, unlisted, refused, unheard, late, replayed atomic.Uint64
 }
 
 // Stats are counts since the node was made, and what is in use now.
@@ -31,6 +31,7 @@ const (
 	DropUnlisted = "too many members"        // members above MaxMembers
 	DropReplayed = "heard before"            // an old message that came again
 	DropRecord   = "presence record refused" // broken, expired, or over a limit
+	DropUnheard  = "presence not heard"      // a stream of a node that is refused for a while
 )
 
 // Stats gives a snapshot.
@@ -39,7 +40,7 @@ func (n *Node) Stats() Stats {
 	for reason, count := range map[string]uint64{
 		DropNobody: n.counts.unsent.Load(), DropNotJSON: n.counts.notJSON.Load(), DropFailed: n.counts.failed.Load(),
 		DropUnlisted: n.counts.unlisted.Load(), DropRecord: n.counts.refused.Load(),
-		DropReplayed: n.counts.replayed.Load(),
+		DropReplayed: n.counts.replayed.Load(), DropUnheard: n.counts.unheard.Load(),
 	} {
 		if count > 0 {
 			dropped[reason] = count

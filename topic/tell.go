@@ -3,7 +3,7 @@ package topic
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
+	"errors"
 	"io"
 	"time"
 
@@ -183,8 +183,13 @@ func (n *Node) news(l *link) (frames []byte, worth bool) {
 }
 
 // listen serves a stream on which another node tells. A newer stream of the same
-// node replaces it.
+// node replaces it. Who told nonsense again and again is not read for a while.
 func (n *Node) listen(ctx context.Context, s network.Stream) {
+	if n.liars.Refused(s.Remote(), time.Now()) {
+		n.counts.unheard.Add(1)
+		_ = s.Reset()
+		return
+	}
 	n.mu.Lock()
 	if n.closed {
 		n.mu.Unlock()
@@ -251,13 +256,14 @@ func (n *Node) hear(ctx context.Context, l *link, s network.Stream, before []*cl
 	frame := make([]byte, 0, maxFrame)
 	for {
 		_ = s.SetReadDeadline(time.Now().Add(deadAfter))
-		size, err := binary.ReadUvarint(reader)
-		if err == io.EOF {
+		size, err := readSize(reader)
+		switch {
+		case err == io.EOF:
 			return nil
-		}
-		if err != nil || size == 0 || size > maxFrame {
-			n.counts.refused.Add(1)
-			return errBadFrame
+		case errors.Is(err, errBadFrame):
+			return n.blame(l)
+		case err != nil:
+			return err
 		}
 		frame = frame[:size]
 		if _, err := io.ReadFull(reader, frame); err != nil {
@@ -267,10 +273,43 @@ func (n *Node) hear(ctx context.Context, l *link, s network.Stream, before []*cl
 			return err
 		}
 		if !n.heard(l, s, frame[0], frame[1:]) {
-			n.counts.refused.Add(1)
-			return errBadFrame
+			return n.blame(l)
 		}
 	}
+}
+
+// blame counts what l's node told wrong.
+func (n *Node) blame(l *link) error {
+	n.counts.refused.Add(1)
+	if n.liars.Offend(l.node, time.Now()) {
+		n.log.Warn("a node is refused for a while: what it tells of its pages can't be read", "node", l.node)
+	}
+	return errBadFrame
+}
+
+// readSize reads a frame's length. errBadFrame is the teller's fault, any other
+// error the stream's; io.EOF is its end between two frames.
+func readSize(r *bufio.Reader) (size int, err error) {
+	for shift := 0; ; shift += 7 {
+		b, err := r.ReadByte()
+		if err == io.EOF && shift > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return 0, err
+		}
+		size |= int(b&0x7f) << shift
+		if size > maxFrame || shift > 14 {
+			return 0, errBadFrame
+		}
+		if b < 0x80 {
+			break
+		}
+	}
+	if size == 0 {
+		return 0, errBadFrame
+	}
+	return size, nil
 }
 
 var errBadFrame = &identity.Error{Code: identity.CodeMalformed, Text: "presence frame can't be read"}
