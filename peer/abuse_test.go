@@ -103,6 +103,9 @@ func TestBadInputResetsTheStream(t *testing.T) {
 		{"plain: no id", true, plainFrame(`{"type":"data","data":"bnVsbA=="}`)},
 		{"plain: id too long", true, plainFrame(`{"type":"ack","id":"` + strings.Repeat("x", 2000) + `"}`)},
 		{"plain: data isn't base64", true, plainFrame(`{"type":"data","id":"1","data":"???"}`)},
+		{"plain: two lengths, and text that fits neither", true, cat([]byte{0, 0, 0, 30, 0, 0, 0, 29}, []byte(`{"type":"ack","id":"probe-001"}`), make([]byte, 28))},
+		{"plain: two lengths over the limit together", true, []byte{0, 0x7f, 0xff, 0xff, 0, 0x7f, 0xff, 0xff}},
+		{"plain: the second length 0", true, []byte{0, 0, 0, 9, 0, 0, 0, 0}},
 		{"plain: message isn't JSON", true, plainFrame(`{"type":"data","id":"1","data":"eA=="}`)},
 	}
 	for _, c := range cases {
@@ -209,6 +212,47 @@ func TestG_S7_RepeatedAbuseIsRefused(t *testing.T) {
 		if n := a.node.Stats().RefusedRemotes; n != 6 {
 			t.Fatalf("%d refusals counted", n)
 		}
+	})
+}
+
+// Who answers wrong is refused as who asks wrong is; bad input in both framings
+// counts together, and only that of one remote.
+func TestG_S7_AbuseOfEveryKindCountsTogether(t *testing.T) {
+	underAttack(t, Config{}, func(t *testing.T, a *attacked) {
+		m := a.peer.Join(handling())
+		remove := a.evil.Handle(ownPrefix+chat, func(_ context.Context, s network.Stream) {
+			_, _ = s.Write(appendAck(nil, 1, wireHandled)) // no welcome
+			_ = end(s)
+		})
+		for i := range 3 {
+			send(t, m, a.evil.Local(), "x", network.Handled)
+			synctest.Wait()
+			if n := a.node.Stats().BadFrames; n != uint64(i+1) {
+				t.Fatalf("%d bad answers counted, want %d", n, i+1)
+			}
+			m.Leave()
+			m = a.peer.Join(handling())
+			synctest.Wait()
+		}
+		remove()
+		for i := range 7 {
+			if n := a.node.Stats().RefusedRemotes; n != 0 {
+				t.Fatalf("refused after %d", 3+i)
+			}
+			s := a.open(t, i%2 == 0)
+			_, _ = s.Write([]byte{0, 0, 0, 0})
+			_ = end(s)
+			synctest.Wait()
+		}
+		if s := a.node.Stats(); s.BadFrames != 10 || s.RefusedRemotes != 1 {
+			t.Fatalf("stats: %+v", s)
+		}
+		for _, plain := range []bool{false, true} {
+			if _, err := a.open(t, plain).Read(make([]byte, 1)); !errors.Is(err, peertest.ErrReset) {
+				t.Fatalf("a stream is served: %v", err)
+			}
+		}
+		m.Leave()
 	})
 }
 
@@ -325,6 +369,10 @@ func TestAbuse28_NeverReadsAnswers(t *testing.T) {
 		if kept > 3*a.node.cfg.Outbox {
 			t.Fatalf("%d bytes of answers are kept", kept)
 		}
+		synctest.Wait()
+		if n := a.node.Stats().BadFrames; n != 1 {
+			t.Fatalf("%d bad frames counted", n)
+		}
 	})
 }
 
@@ -365,6 +413,10 @@ func TestAbuse29_SendsBeyondTheWindow(t *testing.T) {
 		}
 		if n := len(a.page.texts()); n > firstWindow/10_000 {
 			t.Fatalf("the page got %d messages", n)
+		}
+		synctest.Wait()
+		if n := a.node.Stats().BadFrames; n != 1 {
+			t.Fatalf("%d bad frames counted", n)
 		}
 		a.page.mu.Lock()
 		for _, d := range a.page.got {
@@ -420,6 +472,9 @@ func TestSilentStreams(t *testing.T) {
 		synctest.Wait()
 		if n := a.node.Stats().Streams; n != 0 {
 			t.Fatalf("%d streams after the time for a hello", n)
+		}
+		if n := a.node.Stats().BadFrames; n != 0 {
+			t.Fatalf("%d bad frames counted: a network may be that slow", n)
 		}
 	})
 }

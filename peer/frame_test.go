@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/hex"
@@ -154,7 +153,7 @@ func TestReferenceFrameVectors(t *testing.T) {
 	for _, v := range readVectors[refVector](t, "reference.json") {
 		t.Run(v.Name, func(t *testing.T) {
 			raw := append(unhex(t, v.Head), v.Body...)
-			f, err := readRefFrame(bufio.NewReader(bytes.NewReader(raw)), 1000)
+			f, err := newRefReader(bytes.NewReader(raw), 1000).read()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -260,10 +259,10 @@ func FuzzReferenceFrames(f *testing.F) {
 	}
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff})
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		br := bufio.NewReader(bytes.NewReader(raw))
+		r := newRefReader(bytes.NewReader(raw), 1<<16)
 		for {
-			whole := refFrameHere(br)
-			frame, err := readRefFrame(br, 1<<16)
+			whole := r.here()
+			frame, err := r.read()
 			if whole && errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal("a frame that is here was waited for")
 			}
@@ -273,7 +272,7 @@ func FuzzReferenceFrames(f *testing.F) {
 			if frame.ID == "" || frame.Type == refData && !network.ValidJSON(frame.Data) {
 				t.Fatalf("accepted %+v", frame)
 			}
-			again, err := readRefFrame(bufio.NewReader(bytes.NewReader(appendRefAck(nil, frame.ID))), 1<<20)
+			again, err := newRefReader(bytes.NewReader(appendRefAck(nil, frame.ID)), 1<<20).read()
 			if err != nil || again.ID != frame.ID {
 				t.Fatalf("the ack for %q reads as %+v, %v", frame.ID, again, err)
 			}

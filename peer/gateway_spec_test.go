@@ -285,13 +285,13 @@ func checkWhole(t *testing.T, s *watchedStream, plain bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	left := strings.NewReader(string(s.bytes))
-	r := newFrameReader(left, 8<<20)
-	for left.Len() > 0 || r.more() {
+	own, theirs := newFrameReader(left, 8<<20), newRefReader(left, 8<<20)
+	for left.Len() > 0 || own.more() || theirs.here() {
 		var err error
 		if plain {
-			_, err = readRefFrame(r.br, 8<<20)
+			_, err = theirs.read()
 		} else {
-			err = r.next(new(frame))
+			err = own.next(new(frame))
 		}
 		if err != nil {
 			t.Fatalf("frames aren't whole: %v", err)

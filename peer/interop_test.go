@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -265,10 +264,10 @@ func (d *double) close() {
 }
 
 func (d *double) read(s network.Stream) {
-	br := bufio.NewReader(s)
+	r := newRefReader(s, 1<<20)
 	for {
 		_ = s.SetReadDeadline(time.Now().Add(30 * time.Second))
-		f, err := readRefFrame(br, 1<<20)
+		f, err := r.read()
 		if err != nil {
 			_ = s.Close()
 			d.mu.Lock()

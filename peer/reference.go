@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
@@ -193,7 +192,7 @@ func (st *refStream) read() error {
 	p := st.peer
 	r := &route{peer: p, protocol: st.key.protocol, ctx: st.ctx}
 	defer r.close()
-	br := bufio.NewReaderSize(st.stream, maxControl)
+	br := newRefReader(st.stream, refLimit(p.cfg.MaxMessage))
 	turn := false
 	defer func() {
 		if turn {
@@ -201,14 +200,14 @@ func (st *refStream) read() error {
 		}
 	}()
 	for {
-		if turn && !refFrameHere(br) { // what an older stream has brought goes before a newer one's
+		if turn && !br.here() { // what an older stream has brought goes before a newer one's
 			<-st.lane.turn
 			turn = false
 		}
 		if err := st.await(br); err != nil {
 			return err
 		}
-		f, err := readRefFrame(br, refLimit(p.cfg.MaxMessage))
+		f, err := br.read()
 		if err != nil {
 			return err
 		}
@@ -233,7 +232,7 @@ func (st *refStream) read() error {
 
 // await waits for the next frame's first byte, and no longer than the stream may
 // be idle.
-func (st *refStream) await(br *bufio.Reader) error {
+func (st *refStream) await(br *refReader) error {
 	for {
 		st.peer.mu.Lock()
 		limit := st.traffic.Add(st.peer.cfg.IdleStream)
@@ -242,7 +241,7 @@ func (st *refStream) await(br *bufio.Reader) error {
 			return os.ErrDeadlineExceeded
 		}
 		_ = st.stream.SetReadDeadline(limit)
-		_, err := br.Peek(1)
+		err := br.await()
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			_ = st.stream.SetReadDeadline(time.Now().Add(st.peer.cfg.IdleStream)) // for the rest of it
 			return err

@@ -2,6 +2,7 @@ package peer
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -61,24 +62,100 @@ func appendRefAck(dst []byte, id string) []byte {
 	return dst
 }
 
-// readRefFrame reads one frame. Memory grows with the bytes that came.
-func readRefFrame(br *bufio.Reader, limit int) (f refFrame, err error) {
-	var head [4]byte
-	if _, err := io.ReadFull(br, head[:]); err != nil {
+// refReader reads frames. The reference writes a frame in two pieces, its length
+// and its body, and locks nothing between: where it sends and acknowledges at the
+// same time, another frame's pieces stand behind the length of the first. Two
+// lengths in a row, which no JSON text begins like, tell it from a broken frame.
+type refReader struct {
+	br    *bufio.Reader
+	limit int // of a frame, and of two that are mixed
+	next  *refFrame
+}
+
+func newRefReader(r io.Reader, limit int) *refReader {
+	return &refReader{br: bufio.NewReaderSize(r, maxControl), limit: limit}
+}
+
+// here reports whether a whole frame can be read without waiting.
+func (r *refReader) here() bool { return r.next != nil || refFrameHere(r.br) }
+
+// await waits for the first byte of the next frame.
+func (r *refReader) await() error {
+	if r.next != nil {
+		return nil
+	}
+	_, err := r.br.Peek(1)
+	return err
+}
+
+// read reads one frame. Memory grows with the bytes that came.
+func (r *refReader) read() (f refFrame, err error) {
+	if r.next != nil {
+		f, r.next = *r.next, nil
+		return f, nil
+	}
+	size, err := r.length()
+	if err != nil {
 		return f, err
 	}
-	n := binary.BigEndian.Uint32(head[:])
-	switch {
-	case n == 0:
-		return f, badFrame("length 0")
-	case int64(n) > int64(limit):
-		return f, badFrame("length over the limit")
+	if first, err := r.br.Peek(1); err == nil && first[0] == 0 {
+		return r.unmix(size)
 	}
-	body, err := readGrowing(br, int(n))
+	body, err := readGrowing(r.br, size)
 	if err != nil {
 		return f, err
 	}
 	return parseRefFrame(body)
+}
+
+// length reads the length of a frame.
+func (r *refReader) length() (int, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r.br, head[:]); err != nil {
+		return 0, err
+	}
+	n := binary.BigEndian.Uint32(head[:])
+	switch {
+	case n == 0:
+		return 0, badFrame("length 0")
+	case int64(n) > int64(r.limit):
+		return 0, badFrame("length over the limit")
+	}
+	return int(n), nil
+}
+
+// unmix reads two frames, the length of one of which has been read. Their bodies
+// follow in either order; JSON says itself where the first ends.
+func (r *refReader) unmix(one int) (f refFrame, err error) {
+	other, err := r.length()
+	if err != nil {
+		return f, noEOF(err)
+	}
+	if one+other > r.limit {
+		return f, badFrame("length over the limit")
+	}
+	bodies, err := readGrowing(r.br, one+other)
+	if err != nil {
+		return f, err
+	}
+	text := json.NewDecoder(bytes.NewReader(bodies))
+	var first json.RawMessage
+	if text.Decode(&first) != nil {
+		return f, badFrame("not JSON")
+	}
+	at := len(first)
+	if at != one && at != other {
+		return f, badFrame("lengths that don't fit")
+	}
+	if f, err = parseRefFrame(bodies[:at]); err != nil {
+		return f, err
+	}
+	second, err := parseRefFrame(bodies[at:])
+	if err != nil {
+		return f, err
+	}
+	r.next = &second
+	return f, nil
 }
 
 // refFrameHere reports whether a whole frame can be read without waiting.

@@ -50,14 +50,14 @@ func (s *seen) add(remote identity.PeerID, id string, now time.Time) {
 		r = s.make(remote)
 	}
 	r.last = now
+	for r.order.len() > 0 && (r.order.len() >= seenIDs || now.Sub(r.when[r.order.at(0)]) >= seenFor) {
+		delete(r.when, r.order.pop())
+	}
 	h := hashID(id)
 	if _, again := r.when[h]; !again {
 		r.order.push(h)
 	}
 	r.when[h] = now
-	for r.order.len() > seenIDs || now.Sub(r.when[r.order.at(0)]) >= seenFor {
-		delete(r.when, r.order.pop())
-	}
 }
 
 func (s *seen) make(remote identity.PeerID) *seenRemote {
