@@ -61,7 +61,8 @@ type Outgoing struct {
 
 	// Wait says what happens when the outbox of (To, Protocol) is full: true
 	// queues behind it without a bound of its own, so the caller must bound what
-	// it has unsettled; false refuses with CodeQueueFull.
+	// it has unsettled, for level Queued too: Done waits for room then; false
+	// refuses with CodeQueueFull.
 	Wait bool
 
 	// More says that another message follows at once, so that it may be joined
@@ -69,7 +70,8 @@ type Outgoing struct {
 	More bool
 
 	// Done is called exactly once, from any goroutine, and maybe before Send has
-	// returned; for Level Queued by Send itself. It must not block.
+	// returned; for Level Queued by Send itself where the outbox has room. It must
+	// not block.
 	Done func(Outcome)
 }
 

@@ -37,7 +37,9 @@ type conversation struct {
 	// Guarded by the peer's mu.
 	queue       deque[*entry]
 	flight      deque[*entry] // in order of seq, without gaps
-	bytes       int           // of unresolved entries
+	over        deque[*entry] // those whose Done waits until the outbox has room for them, in order; resolved ones too
+	overBytes   int           // of unresolved ones of over
+	bytes       int           // of unresolved entries, over included
 	unresolved  int           // entries
 	flightBytes int           // what flight counts in the window
 	ref         *refStream    // the reference's stream that flight went to
@@ -73,6 +75,7 @@ type entry struct {
 	lone    bool // nothing else was unsettled when it was sent
 	wrote   bool // it may have arrived
 	taken   bool
+	over    bool   // in the conversation's over
 	closed  bool   // settled, out of order maybe: by a peer of this node or the reference's ack
 	plainID string // its id in the reference's framing; empty when it never went that way
 	done    func(network.Outcome)
@@ -157,37 +160,6 @@ func (p *Peer) conversation(to identity.PeerID, protocol network.Protocol, m *Me
 	return c, nil
 }
 
-// admit says whether the outbox takes e. The caller holds mu.
-func (c *conversation) admit(e *entry, wait bool) error {
-	cfg := c.peer.cfg
-	fits := c.bytes == 0 || c.bytes+e.size <= cfg.Outbox
-	fitsAll := c.peer.bytes == 0 || c.peer.bytes+e.size <= cfg.OutboxTotal
-	if wait || fits && fitsAll {
-		return nil
-	}
-	c.peer.node.count.queueFull.Add(1)
-	err := identity.Errorf(identity.CodeQueueFull, "send queue full: %s %s", c.to, c.protocol)
-	err.RetryAfter = 100 * time.Millisecond
-	if !c.reached {
-		err.RetryAfter = time.Second
-	}
-	return err
-}
-
-// put adds e to the queue. The caller holds mu.
-func (c *conversation) put(e *entry) {
-	e.since = time.Now()
-	c.lastSend = e.since
-	c.idle = false
-	c.queue.push(e)
-	c.bytes += e.size
-	c.unresolved++
-	c.peer.bytes += e.size
-	if at := e.since.Add(c.peer.cfg.SendTimeout); c.timerAt.IsZero() || at.Before(c.timerAt) {
-		c.arm(at)
-	}
-}
-
 // resolve ends e with o. The caller holds mu and tells the settlements later.
 func (c *conversation) resolve(e *entry, o network.Outcome, to *settlements) {
 	if e.resolved() {
@@ -199,6 +171,10 @@ func (c *conversation) resolve(e *entry, o network.Outcome, to *settlements) {
 	c.bytes -= e.size
 	c.peer.bytes -= e.size
 	c.unresolved--
+	if e.over {
+		c.notOver(e)
+	}
+	c.peer.makeRoom(to)
 	n := &c.peer.node.count
 	switch identity.CodeOf(o.Err) {
 	case "":

@@ -189,8 +189,8 @@ var pageClosed = verdict{level: verdictRefused, code: identity.CodeClosed, text:
 // Messages of one conversation arrive in the order of the calls. An error means
 // that Done is not called: CodeMalformed, CodeReserved, CodeTooLarge,
 // CodeQueueFull, CodeLimit, CodeClosed. Otherwise Done is called once: for level
-// Queued before Send returns, else from another goroutine, maybe before Send
-// returns; with the errors of gateway.md §2.6.
+// Queued before Send returns, unless it waits for room in the outbox; else from
+// another goroutine, maybe before Send returns; with the errors of gateway.md §2.6.
 //
 // cancel takes the message back if it has not been written to a stream yet; Done
 // gets CodeCancelled then. Otherwise it does nothing.
@@ -218,8 +218,8 @@ func (m *Member) Send(out network.Outgoing) (cancel func(), err error) {
 	}
 	c.put(e)
 	e.lone = c.unresolved == 1 && !out.More
-	done := e.done
-	if e.level == network.Queued {
+	done, queued := e.done, e.level == network.Queued && !e.over
+	if queued {
 		e.done = c.late
 	}
 	now := c.claimNow(e)
@@ -230,7 +230,7 @@ func (m *Member) Send(out network.Outgoing) (cancel func(), err error) {
 	} else {
 		c.signal()
 	}
-	if e.level == network.Queued {
+	if queued {
 		done(network.Outcome{Level: network.Queued})
 	}
 	return func() { c.cancel(e) }, nil
