@@ -272,7 +272,7 @@ func TestWindowGrows(t *testing.T) {
 				}
 				var grown []uint64
 				payload := strings.Repeat("x", 64<<10-messageCost)
-				for seq := uint64(1); seq <= 32<<20/(64<<10); seq++ {
+				for seq := uint64(1); seq <= 16<<20/(64<<10); seq++ {
 					o.write(dataFrame(seq, payload))
 					if slow && seq%4 == 1 {
 						time.Sleep(600 * time.Millisecond)

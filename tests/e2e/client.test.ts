@@ -118,6 +118,25 @@ describe('a program', () => {
     expect(new Set(resumed)).toEqual(new Set([true]))
   })
 
+  test.each(['queued', 'handled'] as const)('a full outbox is a promise that waits: %s', async (level) => {
+    const small = await Parley.start({ connect: parley.addresses, args: ['--set', 'limits.outbox=256KiB', '--set', 'limits.maxMessage=64KiB'] })
+    ending.push(() => small.stop())
+    const [alice, bob] = [await program('alice', {}, small), await program('bob')]
+    let settled = 0
+    const sent = Array.from({ length: 100 }, (_, i) =>
+      alice.send(bob.peer, 'late', { i, data: new Uint8Array(16_384) }, { level }).finally(() => settled++),
+    )
+    const held = level === 'queued' ? 15 : 0 // so many fit into the outbox
+    await vi.waitFor(() => expect(settled).toBe(held))
+    await alice.members('nothing') // the node has answered what was before
+    expect(settled).toBe(held)
+    const got: number[] = []
+    await bob.start<{ i: number }>('late', ({ data }) => void got.push(data.i))
+    expect(new Set(await Promise.all(sent))).toEqual(new Set([level]))
+    await vi.waitFor(() => expect(got.length).toBe(100))
+    expect(got).toEqual(Array.from({ length: 100 }, (_, i) => i))
+  })
+
   test('data arrives as it was sent', async () => {
     const [alice, bob] = [await program('alice'), await program('bob')]
     await bob.start('echo', ({ data }) => data)
