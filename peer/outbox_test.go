@@ -45,7 +45,8 @@ func count(t testing.TB, results []result) (n int) {
 func TestG_D9_FullOutboxMakesSendersWait(t *testing.T) {
 	pairs(t, func(t *testing.T, w *world, a, b *Node) {
 		a.cfg.Outbox = 10_000
-		slow := newPage(true)
+		slow := handling()
+		slow.room = make(chan struct{})
 		_, m := w.peer(a, 1, handling())
 		bob, _ := w.peer(b, 2, slow, chat)
 		var results []result
@@ -56,14 +57,14 @@ func TestG_D9_FullOutboxMakesSendersWait(t *testing.T) {
 		out, _ := outgoing(bob.ID(), "who doesn't wait", network.Queued)
 		_, err := m.Send(out)
 		wantCode(t, err, identity.CodeQueueFull, "send queue full: "+bob.ID().String()+" /chat/1")
-		// All may be with the page, but none is settled for as long as it is not taken;
-		// what is taken leaves room.
-		if n := count(t, results); n < 10 {
-			t.Fatalf("%d are queued", n)
+		for i := range 20 { // what the page takes leaves room for as much
+			if n := count(t, results); n != 10+i {
+				t.Fatalf("%d are queued when %d were taken", n, i)
+			}
+			slow.room <- struct{}{}
+			time.Sleep(takenDelay)
 		}
-		for i := range 30 {
-			slow.wait(t, i+1).Handled()
-		}
+		close(slow.room)
 		for i, r := range results {
 			if o := r.wait(t); o.Err != nil {
 				t.Fatalf("message %d: %v", i, o.Err)
