@@ -123,12 +123,19 @@ func (s *soaker) call(name string, args ...string) string {
 		}
 		answer <- "[" + string(bytes.Join(a.Args, []byte(","))) + "]"
 	})
-	s.say(new(wire.Builder).Event(nil, id, name), args...)
+	if err := s.send(new(wire.Builder).Event(nil, id, name), args...); err != nil {
+		s.sock.Forget(id) // it may have ended before it could be told so
+		return err.Error()
+	}
 	return <-answer
 }
 
+func (s *soaker) send(b *wire.Builder, args ...string) error {
+	return s.sock.Send(flow.Bulk, socketio.Msg{Text: build(b, args)})
+}
+
 func (s *soaker) say(b *wire.Builder, args ...string) {
-	_ = s.sock.Send(flow.Bulk, socketio.Msg{Text: build(b, args)}) // one that ends is seen by what does not come
+	_ = s.send(b, args...) // one that ends is seen by what does not come
 }
 
 func (s *soaker) emit(name string, args ...string) {
