@@ -57,7 +57,7 @@ var starFlags = []starFlag{
 	{name: "cluster", key: "star.cluster", usage: "NATS servers that several stars of one name share, as nats://nats:4222 or tls://nats:4222"},
 	{name: "cluster-name", key: "star.clusterName", usage: "stars of one name in NATS belong together"},
 	{name: "cluster-url", key: "star.clusterURL", usage: "how the other stars reach this one, as http://10.0.0.7:9090 (default: its port at the address that NATS sees)"},
-	{name: "cluster-creds", key: "star.clusterCreds", usage: "the credentials of the NATS user, a .creds file"},
+	{name: "cluster-creds", key: "star.clusterCreds", usage: "the credentials of the NATS user, a .creds file or the seed of an nkey"},
 	{name: "cluster-ca", key: "star.clusterCA", usage: "roots for NATS and the other stars beside the system's, a PEM file"},
 	{name: "cluster-cert", key: "star.clusterCert", usage: "a certificate for NATS, a PEM file"},
 	{name: "cluster-key", key: "star.clusterKey", usage: "its key, a PEM file"},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -34,6 +33,7 @@ type Cluster struct {
 	name   string // of this start of the server
 	secret string
 	nc     *nats.Conn
+	sub    *nats.Subscription // to what others send to this server
 	leasesKV,
 	membersKV jetstream.KeyValue
 	proxy     *httputil.ReverseProxy
@@ -45,6 +45,9 @@ type Cluster struct {
 	local star.Local // static after Run began
 	bytes atomic.Int64
 	dials atomic.Uint64 // numbers of dials that began here
+
+	// Owned by watch.
+	bucketMade time.Time // when the bucket of members was
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -61,7 +64,10 @@ type Cluster struct {
 var _ star.Registry = (*Cluster)(nil)
 
 // New connects to NATS and makes the buckets where they are missing, until ctx
-// ends. The connection is closed by Run, or by Close where Run is not called.
+// ends. The connection is closed by Run, or by Close where Run is not called. Errors:
+// CodeMalformed for the options, CodeUnauthorized and CodeForbidden where NATS knows
+// nobody with these credentials or doesn't let them do what a star does,
+// CodeUnreachable for the rest; none holds a password.
 func New(ctx context.Context, o Options) (*Cluster, error) {
 	o, err := o.withDefaults()
 	if err != nil {
@@ -76,84 +82,10 @@ func New(ctx context.Context, o Options) (*Cluster, error) {
 	if err := c.forwarder(); err != nil {
 		return nil, err
 	}
-	if c.nc, err = nats.Connect(o.URL, o.nats(c.name)...); err != nil {
-		return nil, identity.Errorf(identity.CodeUnreachable, "star: cluster: NATS at %s: %w", o.hosts(), err)
-	}
-	if _, err := c.nc.TLSConnectionState(); err != nil && !c.nearby() {
-		c.log.Warn("NATS is reached without TLS: whoever is in between can join as anybody")
-	}
-	if err := c.buckets(ctx); err != nil {
-		c.nc.Close()
-		return nil, identity.Errorf(identity.CodeUnreachable, "star: cluster: buckets in NATS: %w", err)
+	if err := c.connect(ctx); err != nil {
+		return nil, err
 	}
 	return c, nil
-}
-
-// buckets opens the two buckets, or makes them. NATS may be just starting: it is
-// asked until ctx ends.
-func (c *Cluster) buckets(ctx context.Context) error {
-	js, err := jetstream.New(c.nc)
-	if err != nil {
-		return err
-	}
-	replicas := c.opts.Replicas
-	if replicas == 0 {
-		if replicas = 1; c.nc.ConnectedClusterName() != "" {
-			replicas = 3
-		}
-	}
-	for _, b := range []struct {
-		kv  *jetstream.KeyValue
-		cfg jetstream.KeyValueConfig
-	}{
-		{&c.leasesKV, jetstream.KeyValueConfig{Bucket: c.opts.bucket("STAR_SERVERS"), Description: "parley stars that are alive",
-			TTL: c.opts.Times.Life, Storage: jetstream.MemoryStorage, Replicas: replicas}},
-		{&c.membersKV, jetstream.KeyValueConfig{Bucket: c.opts.bucket("STAR_MEMBERS"), Description: "who is at which parley star",
-			LimitMarkerTTL: markerLife, Storage: jetstream.FileStorage, Replicas: replicas}},
-	} {
-		for {
-			if *b.kv, err = bucket(ctx, js, b.cfg); err == nil {
-				break
-			}
-			if !pause(ctx, 250*time.Millisecond) {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// markerLife is how long the registry remembers that a member left; longer than
-// any reading of it is behind.
-const markerLife = time.Minute
-
-func bucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyValueConfig) (jetstream.KeyValue, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	kv, err := js.KeyValue(ctx, cfg.Bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = js.CreateKeyValue(ctx, cfg)
-	}
-	return kv, err
-}
-
-// pause waits; false when ctx ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// nearby says whether NATS is on this machine.
-func (c *Cluster) nearby() bool {
-	host, _, err := net.SplitHostPort(c.nc.ConnectedAddr())
-	ip := net.ParseIP(host)
-	return err == nil && ip != nil && ip.IsLoopback()
 }
 
 // Close ends the connection to NATS. It is for a Cluster that is not run.
@@ -183,11 +115,6 @@ const lastWords = 5 * time.Second
 func (c *Cluster) Run(ctx context.Context, local star.Local) error {
 	defer c.nc.Close()
 	c.local = local
-	sub, err := c.nc.SubscribeSync(c.opts.subject(c.name))
-	if err != nil {
-		return identity.Errorf(identity.CodeUnreachable, "star: cluster: %w", err)
-	}
-	_ = sub.SetPendingLimits(1<<20, 1<<29) // beyond it something is lost, and noticed
 	work, stop := context.WithCancel(context.Background())
 	defer stop()
 	hard, giveUp := context.WithCancel(context.Background())
@@ -195,7 +122,7 @@ func (c *Cluster) Run(ctx context.Context, local star.Local) error {
 	group, failed := errgroup.WithContext(work)
 	group.Go(func() error { return c.renew(failed) })
 	group.Go(func() error { return c.watch(failed) })
-	group.Go(func() error { return c.read(failed, sub) })
+	group.Go(func() error { return c.read(failed, c.sub) })
 	ending, _ := errgroup.WithContext(hard)
 	ending.Go(func() error { return c.write(hard) })
 	ending.Go(func() error { return c.janitor(hard) })
@@ -209,7 +136,7 @@ func (c *Cluster) Run(ctx context.Context, local star.Local) error {
 	c.out.Close(errEnded)
 	_ = ending.Wait() // ends with its queues
 	stop()
-	err = group.Wait()
+	err := group.Wait()
 	last, cancel := context.WithTimeout(context.Background(), lastWords)
 	defer cancel()
 	if err := c.leasesKV.Delete(last, c.name); err != nil {
@@ -240,6 +167,7 @@ func (c *Cluster) renew(ctx context.Context) error {
 			}
 		} else {
 			c.log.Debug("lease not renewed", "error", err)
+			c.remake(ctx)
 			wait = c.opts.Times.Renew / 4
 		}
 		if !pause(ctx, wait) {

@@ -1,12 +1,14 @@
 package cluster_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -63,7 +65,7 @@ func start(t testing.TB, nats string, o star.Options, c cluster.Options) *node {
 		t.Fatal(err)
 	}
 	n := &node{t: t, gate: &natstest.Gate{}, url: &url.URL{Scheme: "http", Host: l.Addr().String()}, listen: &listener{Listener: l, conns: map[net.Conn]bool{}}}
-	c.URL, c.Internal, c.Dialer, c.Log = nats, n.url.String(), n.gate, logs(n.url.Port())
+	c.URL, c.Internal, c.Dialer, c.Log = nats, n.url.String(), n.gate, cmp.Or(c.Log, logs(n.url.Port()))
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if n.shared, err = cluster.New(ctx, c); err != nil {
@@ -90,6 +92,19 @@ func start(t testing.TB, nats string, o star.Options, c cluster.Options) *node {
 	t.Cleanup(func() { n.gate.Heal(); n.stop() })
 	eventually(t, "a valid lease", n.shared.Ready)
 	return n
+}
+
+// status is what a star says of itself to everybody.
+func (n *node) status() string {
+	all := ""
+	for _, path := range []string{"/", "/status.json", "/metrics"} {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodGet, path, nil)
+		r.RemoteAddr = "127.0.0.1:1"
+		n.star.Handler().ServeHTTP(w, r)
+		all += w.Body.String()
+	}
+	return all
 }
 
 // kill ends a star as a power cut does: nothing is given back. What is left of it

@@ -86,3 +86,18 @@ func (m *members) replace(all map[string]*entry) (gone []*entry, again []string)
 	}
 	return gone, again
 }
+
+// forget drops all that was read: revisions begin anew, so those of before say
+// nothing any more. Its claims are kept as the oldest there can be; own gives what
+// they were.
+func (m *members) forget() (gone []*entry, own []claim) {
+	for _, e := range m.all {
+		gone = append(gone, e)
+	}
+	clear(m.all)
+	for key, old := range m.own {
+		own = append(own, *old)
+		m.own[key] = &claim{Claim: old.Claim}
+	}
+	return gone, own
+}

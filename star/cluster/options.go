@@ -24,7 +24,9 @@ type Options struct {
 	// https://…; by default the star's own port at the address that NATS sees.
 	Internal string
 
-	Credentials string // file with a NATS user's JWT and seed
+	// Credentials is a file with a NATS user's JWT and seed, or with the seed of an
+	// nkey alone.
+	Credentials string
 	CA          string // file with roots for NATS and for other servers, beside the system's
 	Cert, Key   string // files with a client's certificate for NATS
 
@@ -121,38 +123,3 @@ func (o *Options) bucket(base string) string {
 
 // subject is where a server of this cluster hears.
 func (o *Options) subject(server string) string { return "parley.star." + o.Name + "." + server }
-
-// nats are the connection's options.
-func (o *Options) nats(name string) []nats.Option {
-	opts := []nats.Option{nats.Name("parley star " + name), nats.CustomInboxPrefix(o.subject("inbox." + name)),
-		nats.Timeout(5 * time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(100 * time.Millisecond),
-		nats.ReconnectJitter(200*time.Millisecond, 400*time.Millisecond), nats.PingInterval(2 * time.Second), nats.MaxPingsOutstanding(2),
-		nats.FlusherTimeout(o.Times.Life),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { o.Log.Warn("NATS is out of reach", "error", err) }),
-		nats.ReconnectHandler(func(c *nats.Conn) { o.Log.Info("NATS is back", "server", c.ConnectedServerName()) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { o.Log.Warn("NATS", "error", err) })}
-	if o.Credentials != "" {
-		opts = append(opts, nats.UserCredentials(o.Credentials))
-	}
-	if o.CA != "" {
-		opts = append(opts, nats.RootCAs(o.CA))
-	}
-	if o.Cert != "" {
-		opts = append(opts, nats.ClientCert(o.Cert, o.Key))
-	}
-	if o.Dialer != nil {
-		opts = append(opts, nats.SetCustomDialer(o.Dialer))
-	}
-	return opts
-}
-
-// hosts names the servers of NATS without what else is in their URLs.
-func (o *Options) hosts() string {
-	var list []string
-	for one := range strings.SplitSeq(o.URL, ",") {
-		if u, err := url.Parse(strings.TrimSpace(one)); err == nil {
-			list = append(list, u.Host)
-		}
-	}
-	return strings.Join(list, ", ")
-}

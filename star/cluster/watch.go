@@ -32,6 +32,9 @@ func (c *Cluster) watch(ctx context.Context) error {
 func (c *Cluster) watchOnce(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := c.sameBucket(ctx); err != nil {
+		return err
+	}
 	servers, err := c.leasesKV.WatchAll(ctx)
 	if err != nil {
 		return err
@@ -70,6 +73,36 @@ func (c *Cluster) watchOnce(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// sameBucket forgets what is known where the bucket of members was made anew: its
+// revisions, which are the epochs, begin again.
+func (c *Cluster) sameBucket(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Times.Life)
+	defer cancel()
+	status, err := c.membersKV.Status(ctx)
+	if err != nil {
+		return err
+	}
+	bucket, ok := status.(*jetstream.KeyValueBucketStatus)
+	if !ok || bucket.StreamInfo().Created.Equal(c.bucketMade) {
+		return nil
+	}
+	first := c.bucketMade.IsZero()
+	c.bucketMade = bucket.StreamInfo().Created
+	if first {
+		return nil
+	}
+	c.mu.Lock()
+	gone, own := c.table.forget()
+	c.mu.Unlock()
+	for _, e := range gone {
+		c.local.Absent(e.Place, e.rev)
+	}
+	for _, o := range own {
+		c.local.Renewed(o.Place, o.rev, 0)
+	}
+	return nil
 }
 
 // catchUp applies the renewals that have come, so that nobody is taken for dead
@@ -225,6 +258,7 @@ func (c *Cluster) onServer(u jetstream.KeyValueEntry, now time.Time) {
 		left := c.leases.left(name)
 		c.mu.Unlock()
 		if left {
+			c.log.Info("a server has left", "server", name)
 			c.serverGone(name)
 		}
 		return
@@ -262,6 +296,7 @@ func (c *Cluster) tick(now time.Time) {
 	cut := !c.cutOff.IsZero() && now.Sub(c.cutOff) > c.opts.Times.Life
 	c.mu.Unlock()
 	for _, name := range dead {
+		c.log.Warn("a server is gone: its lease has run out", "server", name)
 		c.serverGone(name)
 	}
 	if cut { // for the others this server is dead
@@ -274,7 +309,6 @@ func (c *Cluster) serverGone(name string) {
 	c.mu.Lock()
 	entries := c.table.of(name)
 	c.mu.Unlock()
-	c.log.Warn("a server is gone", "server", name, "members", len(entries))
 	c.lose(func(k linkKey) bool { return k.peer == name })
 	for _, e := range entries {
 		c.local.Absent(e.Place, e.rev)

@@ -10,6 +10,7 @@ package natstest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"sync"
@@ -78,10 +79,13 @@ func (s *Servers) await(i int) {
 }
 
 // URL names all servers, for a client.
-func (s *Servers) URL() string {
+func (s *Servers) URL() string { return s.As("nats://") }
+
+// As is URL with another beginning, as "tls://" or "nats://user:password@".
+func (s *Servers) As(scheme string) string {
 	var list []string
 	for _, o := range s.opts {
-		list = append(list, fmt.Sprintf("nats://127.0.0.1:%d", o.Port))
+		list = append(list, fmt.Sprintf("%s127.0.0.1:%d", scheme, o.Port))
 	}
 	return strings.Join(list, ",")
 }
@@ -95,8 +99,12 @@ func (s *Servers) Kill(i int) {
 	}
 }
 
-// Restart starts a killed server again, with what it had stored.
-func (s *Servers) Restart(i int) {
+// Restart starts a killed server again, with what it had stored. change may set
+// other options.
+func (s *Servers) Restart(i int, change ...func(*server.Options)) {
+	for _, f := range change {
+		f(s.opts[i])
+	}
 	s.run(i)
 	s.await(i)
 }
@@ -111,14 +119,22 @@ func (s *Servers) Leader(bucket string) int {
 	return -1
 }
 
+// freePorts gives ports that nobody listens on. They are below those that systems
+// take for outgoing connections, so that none of these has one when a server that was
+// killed starts again.
 func freePorts(t testing.TB, n int) (ports []int) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	const lowest, highest = 10_000, 32_000
+	for tries := 0; len(ports) < n; tries++ {
+		port := lowest + rand.IntN(highest-lowest)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			if tries > 1000 {
+				t.Fatal(err)
+			}
+			continue
 		}
 		defer func() { _ = l.Close() }()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, port)
 	}
 	return ports
 }
