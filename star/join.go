@@ -37,7 +37,7 @@ func (s *session) onJoin(e *socketio.Event) {
 func (s *session) answerRaw(id int64, raw []byte) {
 	var b wire.Builder
 	text := b.Ack(make([]byte, 0, len(raw)+32), id).Raw("null").Raw(string(raw)).Done()
-	_ = s.sock.Send(flow.Control, socketio.Msg{Text: text}) // one that ends needs no answer
+	_ = s.sock.Send(flow.Control, socketio.Msg{Text: text, By: s.sock}) // one that ends needs no answer
 }
 
 func (s *session) join(e *socketio.Event, now time.Time) (say string, raw []byte) {
@@ -157,13 +157,28 @@ func (s *session) verify(ch *challenge, signature string) (v verdict, ok bool) {
 		return wrong, false
 	}
 	defer srv.verifying.Add(-1)
-	select {
-	case srv.verifiers <- struct{}{}:
-	case <-s.sock.Context().Done():
+	if !s.awaitVerifier() {
 		return wrong, false
 	}
 	defer func() { <-srv.verifiers }()
 	return ch.key.verify(ch.nonce, signature), true
+}
+
+// awaitVerifier waits for a place to verify; false where the session ends.
+func (s *session) awaitVerifier() bool {
+	select {
+	case s.srv.verifiers <- struct{}{}:
+		return true
+	default:
+	}
+	s.sock.Hold()
+	defer s.sock.Release()
+	select {
+	case s.srv.verifiers <- struct{}{}:
+		return true
+	case <-s.sock.Context().Done():
+		return false
+	}
 }
 
 // enter is step 5. key is the proven id, "" without challenge.

@@ -152,10 +152,11 @@ func (s *session) ack(e *socketio.Event, say string) {
 	if say != "" {
 		s.srv.metrics.refused(e.Name, say)
 	}
-	s.answer(e.AckID(), say)
+	s.answer(s.sock, e.AckID(), say)
 }
 
-func (s *session) answer(id int64, say string) {
+// answer is ack, in the receive path of by, if of any.
+func (s *session) answer(by *socketio.Socket, id int64, say string) {
 	if id == wire.NoAck {
 		return
 	}
@@ -164,7 +165,7 @@ func (s *session) answer(id int64, say string) {
 	if say != "" {
 		b.Str(say)
 	}
-	_ = s.sock.Send(flow.Control, socketio.Msg{Text: b.Done()}) // one that ends needs no answer
+	_ = s.sock.Send(flow.Control, socketio.Msg{Text: b.Done(), By: by}) // one that ends needs no answer
 }
 
 func (s *session) onLeave(e *socketio.Event) {
@@ -219,17 +220,17 @@ func (s *session) onDial(e *socketio.Event) {
 
 func (s *session) dial(from, to, dialID string, ack int64) {
 	srv := s.srv
-	answer := func(say string) {
+	answer := func(by *socketio.Socket, say string) {
 		srv.metrics.dial(say == "")
 		if say != "" {
 			srv.metrics.refused(eventDial, say)
 		}
-		s.answer(ack, say)
+		s.answer(by, ack, say)
 	}
 	m := srv.roster.find(to)
 	switch {
 	case m == nil:
-		answer(sayNotFound)
+		answer(s.sock, sayNotFound)
 	case m.sess == nil:
 		srv.dialElsewhere(s, m, proxy.Request{From: from, To: to, ID: dialID, Answer: answer})
 	default:

@@ -30,17 +30,17 @@ func newTwoServers(limits Limits) *twoServers {
 		back := &testWire{out: &w.toHere, far: &w.far}
 		w.other.wire = back
 		var d *Dial
-		d = newDial(w.there, w.other, w.callee, "d", Request{Answer: func(reason string) { back.Answer(reason, d.halves[Dialer].owed.Load()) }})
+		d = newDial(w.there, w.other, w.callee, "d", Request{Answer: func(_ *socketio.Socket, reason string) { back.Answer(reason, d.halves[Dialer].owed.Load()) }})
 		w.other.dial = d
 		h := &d.halves[Listener]
 		h.accepted, h.credit = true, credit
 		w.other.open()
-		d.start()
-		d.halves[Dialer].onAccept()
+		d.start(nil)
+		d.halves[Dialer].onAccept(nil)
 	}}
-	w.far.dial = newDial(w.here, w.dialer, w.far, "d", Request{Answer: func(string) {}})
+	w.far.dial = newDial(w.here, w.dialer, w.far, "d", Request{Answer: func(*socketio.Socket, string) {}})
 	w.far.open()
-	w.far.dial.start()
+	w.far.dial.start(nil)
 	return w
 }
 
@@ -71,7 +71,7 @@ func (w *twoServers) write(data []byte) bool {
 	}
 	h.held.Add(int64(size))
 	w.here.held.Add(int64(size))
-	h.put(own, own.Bytes())
+	h.put(nil, own, own.Bytes())
 	return true
 }
 
@@ -128,23 +128,22 @@ func (p *testParty) take() bool {
 	return true
 }
 
-func (p *testParty) ask(_ *Dial, answered func(socketio.Answer)) error {
-	answered(socketio.Answer{})
+func (p *testParty) ask(_ *socketio.Socket, _ *Dial, answered func(*socketio.Socket, socketio.Answer)) error {
+	answered(nil, socketio.Answer{})
 	return nil
 }
-func (p *testParty) hush(*Dial)                      {}
-func (p *testParty) kick()                           {}
-func (p *testParty) accept(*half)                    {}
-func (p *testParty) deliver(_ *half, m socketio.Msg) { p.waiting = append(p.waiting, m) }
-func (p *testParty) finish(_ *half, end string)      { p.end = end }
-func (p *testParty) abort(_ *half, r Reason)         { p.end = r.Text }
-func (p *testParty) grant(*half, int)                {}
-func (p *testParty) stop(*half, string)              {}
-func (p *testParty) room() *budget                   { return p.budget }
-func (p *testParty) forget(*Dial, bool)              {}
-func (p *testParty) credits() bool                   { return false }
-func (p *testParty) far() bool                       { return false }
-func (p *testParty) farStreams(n int) int64          { p.streams += int64(n); return p.streams }
+func (p *testParty) hush(*Dial)                                     {}
+func (p *testParty) accept(*socketio.Socket, *half)                 {}
+func (p *testParty) deliver(_ *half, m socketio.Msg)                { p.waiting = append(p.waiting, m) }
+func (p *testParty) finish(_ *socketio.Socket, _ *half, end string) { p.end = end }
+func (p *testParty) abort(_ *half, r Reason)                        { p.end = r.Text }
+func (p *testParty) grant(*half, int)                               {}
+func (p *testParty) stop(*half, string)                             {}
+func (p *testParty) room() *budget                                  { return p.budget }
+func (p *testParty) forget(*Dial, bool)                             {}
+func (p *testParty) credits() bool                                  { return false }
+func (p *testParty) far() bool                                      { return false }
+func (p *testParty) farStreams(n int) int64                         { p.streams += int64(n); return p.streams }
 
 // TestCreditBetweenServers: whatever the order in which chunks are written, messages
 // arrive and the reader takes them, and however many other streams come and go at
@@ -181,7 +180,7 @@ func TestCreditBetweenServers(t *testing.T) {
 				t.Fatalf("credit %d is out, and %d are held, of a window of %d", owed, weighs, Window)
 			}
 		}
-		w.far.dial.halves[Dialer].onEnd("true")
+		w.far.dial.halves[Dialer].onEnd(nil, "true")
 		for w.step(&w.toThere) || w.step(&w.toHere) || w.callee.take() {
 		}
 		if len(w.resets) > 0 || w.callee.end != "true" || !bytes.Equal(w.callee.got, sent) {

@@ -18,21 +18,21 @@ import (
 //	4. chunks, until each stream has ended by itself or both are reset
 //	5. gone from all tables
 
-// party is one end of a dial. None of its methods blocks, but for take.
+// party is one end of a dial. None of its methods blocks, but for take. by is the
+// socket in whose receive path something happens, nil elsewhere (socketio.Msg.By).
 type party interface {
 	// ask asks a callee; answered is called once.
-	ask(d *Dial, answered func(socketio.Answer)) error
+	ask(by *socketio.Socket, d *Dial, answered func(by *socketio.Socket, a socketio.Answer)) error
 	// hush gives up on the answer.
 	hush(d *Dial)
 
-	accept(h *half)                  // tell the writer that it may send
-	deliver(h *half, m socketio.Msg) // give the reader a chunk
-	kick()                           // what was delivered with Held leaves; no locks are held
-	finish(h *half, end string)      // tell the reader of the end; end is JSON
-	abort(h *half, reason Reason)    // tell the reader that the stream is over
-	grant(h *half, n int)            // give the writer credit
-	stop(h *half, reason string)     // tell the writer that nobody reads
-	room() *budget                   // what bounds the bytes on their way to the reader
+	accept(by *socketio.Socket, h *half)             // tell the writer that it may send
+	deliver(h *half, m socketio.Msg)                 // give the reader a chunk
+	finish(by *socketio.Socket, h *half, end string) // tell the reader of the end; end is JSON
+	abort(h *half, reason Reason)                    // tell the reader that the stream is over
+	grant(h *half, n int)                            // give the writer credit
+	stop(h *half, reason string)                     // tell the writer that nobody reads
+	room() *budget                                   // what bounds the bytes on their way to the reader
 	forget(d *Dial, asDialer bool)
 	credits() bool                // speaks credit
 	far() bool                    // is at another server
@@ -50,8 +50,8 @@ type Dial struct {
 	from, to string
 	number   int64 // in the order of their beginning
 	started  int64
-	answer   func(reason string) // tells the dialer; "" is success
-	ack      atomic.Int64        // the id that the callee answers to
+	answer   func(by *socketio.Socket, reason string) // tells the dialer; "" is success
+	ack      atomic.Int64                             // the id that the callee answers to
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -70,7 +70,10 @@ const (
 // Request is what a dialer asks for.
 type Request struct {
 	From, To, ID string
-	Answer       func(reason string) // called once; "" is success; must not block
+
+	// Answer is called once, with the socket in whose receive path that happens, if
+	// any; "" is success. It must not block.
+	Answer func(by *socketio.Socket, reason string)
 }
 
 func newDial(e *Engine, dialer, callee party, calleeID string, req Request) *Dial {
@@ -90,34 +93,34 @@ func (d *Dial) idOf(dialer bool) string {
 }
 
 // start is steps 1 to 3, after the tables have the dial.
-func (d *Dial) start() {
-	d.dialer.accept(&d.halves[Dialer])
-	if err := d.callee.ask(d, d.answered); err != nil {
+func (d *Dial) start(by *socketio.Socket) {
+	d.dialer.accept(by, &d.halves[Dialer])
+	if err := d.callee.ask(by, d, d.answered); err != nil {
 		d.fail(PeerDisconnected.Text, PeerDisconnected)
 	}
 }
 
 // answered is given the callee's acknowledgement.
-func (d *Dial) answered(a socketio.Answer) {
+func (d *Dial) answered(by *socketio.Socket, a socketio.Answer) {
 	switch {
 	case a.Err != nil:
 		d.fail(PeerDisconnected.Text, PeerDisconnected)
 	case len(a.Args) > 0 && wire.Truthy(a.Args[0]):
 		d.fail(refusal(a.Args[0]), Reason{})
 	default:
-		d.run()
+		d.run(by)
 	}
 }
 
-func (d *Dial) run() {
+func (d *Dial) run(by *socketio.Socket) {
 	d.mu.Lock()
 	if d.state != asking {
 		d.mu.Unlock()
 		return
 	}
 	d.state = running
-	d.callee.accept(&d.halves[Listener])
-	d.answer("")
+	d.callee.accept(by, &d.halves[Listener])
+	d.answer(by, "")
 	done := d.checkDone()
 	d.mu.Unlock()
 	d.eng.hooks.Answered(time.Duration(d.eng.clock.Load()-d.started), true)
@@ -144,7 +147,7 @@ func (d *Dial) fail(text string, tell Reason) {
 		}
 		h.done = true
 	}
-	d.answer(text)
+	d.answer(nil, text)
 	d.mu.Unlock()
 	d.eng.hooks.Answered(time.Duration(d.eng.clock.Load()-d.started), false)
 	d.remove()
@@ -182,7 +185,7 @@ func (d *Dial) end(reason Reason, gone party) {
 		}
 	}
 	if asked && d.dialer != gone {
-		d.answer(reason.Text)
+		d.answer(nil, reason.Text)
 	}
 	d.mu.Unlock()
 	if asked {

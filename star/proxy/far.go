@@ -74,7 +74,7 @@ type Far struct {
 	opened bool // set before the dial starts
 
 	// Guarded by Dial.mu.
-	answered func(socketio.Answer)
+	answered func(by *socketio.Socket, a socketio.Answer)
 	silent   bool // it was told of the end
 
 	closed sync.Once
@@ -91,15 +91,15 @@ func (e *Engine) DialFar(s *Side, w Wire, req Request) {
 	switch {
 	case !s.enterDialer(f.dial):
 		f.dial.remove()
-		req.Answer(PeerDisconnected.Text)
+		req.Answer(s.sock, PeerDisconnected.Text)
 		return
 	case !e.add(f.dial):
 		f.dial.remove()
-		req.Answer(DialTooMany)
+		req.Answer(s.sock, DialTooMany)
 		return
 	}
 	f.open()
-	f.dial.start()
+	f.dial.start(s.sock)
 }
 
 // AcceptFar runs a dial for a dialer at another server. credit is what that server
@@ -111,7 +111,7 @@ func (e *Engine) AcceptFar(callee *Side, w Wire, req Request, credit int64) (ref
 	}
 	f := &Far{wire: w, dialer: true, budget: newBudget(e.limits.Socket)}
 	var d *Dial
-	req.Answer = func(reason string) { w.Answer(reason, d.halves[Dialer].owed.Load()) }
+	req.Answer = func(_ *socketio.Socket, reason string) { w.Answer(reason, d.halves[Dialer].owed.Load()) }
 	if d, refused = callee.enterCallee(f, req); d == nil {
 		return refused
 	}
@@ -123,7 +123,7 @@ func (e *Engine) AcceptFar(callee *Side, w Wire, req Request, credit int64) (ref
 	h := &d.halves[Listener]
 	h.accepted, h.credit = true, max(0, min(credit, Window))
 	f.open()
-	d.start()
+	d.start(nil)
 	return ""
 }
 
@@ -143,9 +143,9 @@ func (f *Far) Answered(reason string, credit int64) {
 	switch {
 	case f.dialer || answered == nil:
 	case reason != "":
-		answered(socketio.Answer{Args: [][]byte{wire.AppendQuote(nil, reason)}})
+		answered(nil, socketio.Answer{Args: [][]byte{wire.AppendQuote(nil, reason)}})
 	default:
-		answered(socketio.Answer{})
+		answered(nil, socketio.Answer{})
 		f.dial.halves[Dialer].begin(credit)
 	}
 }
@@ -160,14 +160,14 @@ func (f *Far) Data(k Kind, data []byte) {
 // Ended is the end of a stream by its writer.
 func (f *Far) Ended(k Kind, end string) {
 	if h := f.writes(k); h != nil {
-		h.onEnd(end)
+		h.onEnd(nil, end)
 	}
 }
 
 // Credit is the reader's.
 func (f *Far) Credit(k Kind, n int64) {
 	if h := f.reads(k); h != nil {
-		h.onCredit(n)
+		h.onCredit(nil, n)
 	}
 }
 
@@ -230,7 +230,7 @@ func (f *Far) reads(k Kind) *half {
 
 // The Far as a party.
 
-func (f *Far) ask(d *Dial, answered func(socketio.Answer)) error {
+func (f *Far) ask(_ *socketio.Socket, d *Dial, answered func(*socketio.Socket, socketio.Answer)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f.answered = answered
@@ -240,14 +240,12 @@ func (f *Far) ask(d *Dial, answered func(socketio.Answer)) error {
 	return nil
 }
 
-func (f *Far) hush(*Dial)   {}
-func (f *Far) accept(*half) {} // its own server has told it
-
-func (f *Far) kick() {} // nothing is held for it
+func (f *Far) hush(*Dial)                     {}
+func (f *Far) accept(*socketio.Socket, *half) {} // its own server has told it
 
 func (f *Far) deliver(h *half, m socketio.Msg) { f.wire.Data(h.kind, m) }
 
-func (f *Far) finish(h *half, end string) {
+func (f *Far) finish(_ *socketio.Socket, h *half, end string) {
 	if !f.silent {
 		f.wire.End(h.kind, end)
 	}
@@ -305,7 +303,7 @@ func (h *half) begin(credit int64) {
 	if !h.accepted {
 		h.accepted, h.credit = true, max(0, min(credit, Window))
 	}
-	h.flush()
+	h.flush(nil)
 	done := d.checkDone()
 	d.mu.Unlock()
 	if done {
@@ -322,7 +320,7 @@ func (h *half) arrive(own *ws.Buf) {
 	}
 	e.held.Add(int64(size))
 	h.weighs.Add(h.cost(len(own.Bytes()) - 1)) // before put takes it from owed: never granted twice
-	h.put(own, own.Bytes())
+	h.put(nil, own, own.Bytes())
 }
 
 // grantFar gives the writer's server credit up to the stream's window, when there

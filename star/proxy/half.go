@@ -87,19 +87,14 @@ func (h *half) chunk(s *socketio.Socket, data []byte, buf **ws.Buf) {
 		own.Free()
 		return
 	}
-	h.put(own, data)
+	h.put(s, own, data)
 }
 
-// atOnce is how large a chunk is whose event the writer's reader sends itself: to
-// wake another goroutine for it costs more. Smaller ones leave in batches.
-const atOnce = 8 << 10
-
 // put takes a chunk for which room was found.
-func (h *half) put(own *ws.Buf, data []byte) {
+func (h *half) put(by *socketio.Socket, own *ws.Buf, data []byte) {
 	d, e := h.d, h.d.eng
 	size, n := own.Size(), len(data)-1
-	m := socketio.Msg{Text: h.text, Bin: data, Bufs: [2]*ws.Buf{own}, Receipt: h, Note: n, Held: n >= atOnce && !h.reader.far()}
-	held := m.Held
+	m := socketio.Msg{Text: h.text, Bin: data, Bufs: [2]*ws.Buf{own}, Receipt: h, Note: n, By: by}
 	d.mu.Lock()
 	var wrong Reason
 	switch {
@@ -115,13 +110,9 @@ func (h *half) put(own *ws.Buf, data []byte) {
 	}
 	h.total += int64(n)
 	if len(h.pending) > 0 || !h.mayPass() || !h.pass(&m) {
-		m.Held, held = false, false
 		h.pending = append(h.pending, m)
 	}
 	d.mu.Unlock()
-	if held {
-		h.reader.kick()
-	}
 	if wrong == ByteLimit {
 		e.hooks.Limit(LimitDialBytes)
 	}
@@ -235,12 +226,16 @@ func (h *half) pass(m *socketio.Msg) (whole bool) {
 }
 
 // flush passes on what may go, and the end behind it. The caller holds d.mu.
-func (h *half) flush() {
+func (h *half) flush(by *socketio.Socket) {
 	if !h.accepted || h.done {
 		return
 	}
 	sent := 0
-	for sent < len(h.pending) && h.mayPass() && h.pass(&h.pending[sent]) {
+	for sent < len(h.pending) && h.mayPass() {
+		m := &h.pending[sent]
+		if m.By = by; !h.pass(m) {
+			break
+		}
 		sent++
 	}
 	rest := copy(h.pending, h.pending[sent:])
@@ -250,7 +245,7 @@ func (h *half) flush() {
 			h.pending = nil
 		}
 		if h.ended {
-			h.reader.finish(h, h.end)
+			h.reader.finish(by, h, h.end)
 			h.done = true
 		}
 	}
@@ -288,11 +283,11 @@ func (h *half) stalled(now int64) bool {
 
 // The events of the two sides about this half.
 
-func (h *half) onAccept() {
+func (h *half) onAccept(by *socketio.Socket) {
 	d := h.d
 	d.mu.Lock()
 	h.accepted = true
-	h.flush()
+	h.flush(by)
 	done := d.checkDone()
 	d.mu.Unlock()
 	if done {
@@ -301,7 +296,7 @@ func (h *half) onAccept() {
 }
 
 // onEnd is the writer's end; end is JSON and truthy.
-func (h *half) onEnd(end string) {
+func (h *half) onEnd(by *socketio.Socket, end string) {
 	d := h.d
 	d.mu.Lock()
 	if h.ended || h.done {
@@ -312,7 +307,7 @@ func (h *half) onEnd(end string) {
 	if h.held.Load() == 0 {
 		h.progress.Store(d.eng.clock.Load())
 	}
-	h.flush()
+	h.flush(by)
 	done := d.checkDone()
 	d.mu.Unlock()
 	if done {
@@ -324,7 +319,7 @@ func (h *half) onEnd(end string) {
 const maxCredit = 16 << 20
 
 // onCredit is the reader's credit; a number that makes no sense ends the dial.
-func (h *half) onCredit(n int64) {
+func (h *half) onCredit(by *socketio.Socket, n int64) {
 	d := h.d
 	d.mu.Lock()
 	most := int64(maxCredit)
@@ -334,7 +329,7 @@ func (h *half) onCredit(n int64) {
 	sensible := n > 0 && n <= most && h.credit+n <= most
 	if sensible {
 		h.credit += n
-		h.flush()
+		h.flush(by)
 	}
 	done := d.checkDone()
 	d.mu.Unlock()

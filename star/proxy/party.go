@@ -10,12 +10,12 @@ import (
 
 // The Side as a party: what an end of a dial is asked to do, as events on its socket.
 
-func (s *Side) ask(d *Dial, answered func(socketio.Answer)) error {
-	id := s.sock.Expect(answered)
+func (s *Side) ask(by *socketio.Socket, d *Dial, answered func(*socketio.Socket, socketio.Answer)) error {
+	id := s.sock.Expect(func(a socketio.Answer) { answered(s.sock, a) })
 	d.ack.Store(id + 1)
 	var b wire.Builder
 	text := b.Event(nil, id, "ss-incomming").Str(d.calleeID).Str(d.from).Done()
-	err := s.sock.Send(flow.Control, socketio.Msg{Text: text})
+	err := s.sock.Send(flow.Control, socketio.Msg{Text: text, By: by})
 	if err != nil || d.isOver() {
 		s.sock.Forget(id)
 	}
@@ -29,25 +29,27 @@ func (s *Side) hush(d *Dial) {
 }
 
 // send sends a control event about a stream; a socket that ends needs none.
-func (s *Side) send(class flow.Class, h *half, dialer bool, verb, arg string) {
-	_ = s.sock.Send(class, socketio.Msg{Text: EventText(verb, h.d.idOf(dialer), h.kind, arg)})
+func (s *Side) send(by *socketio.Socket, class flow.Class, h *half, dialer bool, verb, arg string) {
+	_ = s.sock.Send(class, socketio.Msg{Text: EventText(verb, h.d.idOf(dialer), h.kind, arg), By: by})
 }
 
-func (s *Side) accept(h *half) { s.send(flow.Control, h, h.writerIsDialer(), Accept, "") }
+func (s *Side) accept(by *socketio.Socket, h *half) {
+	s.send(by, flow.Control, h, h.writerIsDialer(), Accept, "")
+}
 
 func (s *Side) deliver(_ *half, m socketio.Msg) { _ = s.sock.Send(flow.Bulk, m) } // on failure the receipt tells
 
-func (s *Side) kick() { s.sock.Kick() }
-
-func (s *Side) finish(h *half, end string) { s.send(flow.Bulk, h, !h.writerIsDialer(), Error, end) }
+func (s *Side) finish(by *socketio.Socket, h *half, end string) {
+	s.send(by, flow.Bulk, h, !h.writerIsDialer(), Error, end)
+}
 
 func (s *Side) grant(h *half, n int) {
-	s.send(flow.Control, h, h.writerIsDialer(), Credit, strconv.Itoa(n))
+	s.send(nil, flow.Control, h, h.writerIsDialer(), Credit, strconv.Itoa(n))
 }
 
 func (s *Side) stop(h *half, reason string) {
 	if s.ext {
-		s.send(flow.Control, h, h.writerIsDialer(), Stop, string(wire.AppendQuote(nil, reason)))
+		s.send(nil, flow.Control, h, h.writerIsDialer(), Stop, string(wire.AppendQuote(nil, reason)))
 	}
 }
 
@@ -55,10 +57,10 @@ func (s *Side) room() *budget { return s.budget }
 
 func (s *Side) abort(h *half, reason Reason) {
 	if reason.Vanish && !s.strings {
-		s.finish(h, cleanEnd)
+		s.finish(nil, h, cleanEnd)
 		return
 	}
-	s.finish(h, reason.quoted())
+	s.finish(nil, h, reason.quoted())
 }
 
 func (s *Side) credits() bool                { return s.ext }

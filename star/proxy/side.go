@@ -60,10 +60,10 @@ func (e *Engine) Dial(s, callee *Side, req Request) {
 	}
 	d, reason := e.enter(s, callee, req)
 	if d == nil {
-		req.Answer(reason)
+		req.Answer(s.sock, reason)
 		return
 	}
-	d.start()
+	d.start(s.sock)
 }
 
 // mayDial checks the limits of a dialer, and counts the dial as unanswered until
@@ -71,7 +71,7 @@ func (e *Engine) Dial(s, callee *Side, req Request) {
 func (s *Side) mayDial(req *Request) bool {
 	l := &s.eng.limits
 	if !ValidID(req.ID) {
-		req.Answer(DialIDBad)
+		req.Answer(s.sock, DialIDBad)
 		return false
 	}
 	s.mu.Lock()
@@ -80,22 +80,22 @@ func (s *Side) mayDial(req *Request) bool {
 	s.mu.Unlock()
 	switch {
 	case used:
-		req.Answer(DialIDInUse)
+		req.Answer(s.sock, DialIDInUse)
 		return false
 	case open >= l.DialsOfDialer:
 		s.eng.hooks.Limit(LimitOpenDials)
-		req.Answer(DialTooMany)
+		req.Answer(s.sock, DialTooMany)
 		return false
 	case unanswered >= l.Unanswered:
 		s.eng.hooks.Limit(LimitUnanswered)
-		req.Answer(DialTooMany)
+		req.Answer(s.sock, DialTooMany)
 		return false
 	}
 	s.unanswered.Add(1) // the receive path alone adds
 	tell := req.Answer
-	req.Answer = func(reason string) {
+	req.Answer = func(by *socketio.Socket, reason string) {
 		s.unanswered.Add(-1)
-		tell(reason)
+		tell(by, reason)
 	}
 	return true
 }
@@ -225,12 +225,12 @@ func (s *Side) Event(e *socketio.Event) bool {
 	}
 	switch verb {
 	case Accept:
-		h.onAccept()
+		h.onAccept(s.sock)
 	case Error:
-		h.onEnd(endArgument(e))
+		h.onEnd(s.sock, endArgument(e))
 	case Credit:
 		if s.ext {
-			h.onCredit(number(e))
+			h.onCredit(s.sock, number(e))
 		}
 	case Stop:
 		if s.ext {

@@ -13,24 +13,26 @@ import (
 	"github.com/parley-p2p/parley/star/socketio/ws"
 )
 
-// giver answers each event with large messages that are sent at once.
+// giver answers "give" with large messages.
 type giver struct {
 	n    int
 	left atomic.Int64 // receipts
 	said chan struct{}
 }
 
-func (g *giver) Event(s *socketio.Socket, _ *socketio.Event) error {
+func (g *giver) Event(s *socketio.Socket, e *socketio.Event) error {
+	if e.Name == "said" {
+		close(g.said)
+		return nil
+	}
 	for i := range g.n {
 		data := make([]byte, 64<<10)
 		data[0], data[1] = 4, byte(i)
-		m := socketio.Msg{Text: []byte(`451-["chunk",{"_placeholder":true,"num":0}]`), Bin: data, Receipt: g, Held: true}
+		m := socketio.Msg{Text: []byte(`451-["chunk",{"_placeholder":true,"num":0}]`), Bin: data, Receipt: g, By: s}
 		if err := s.Send(flow.Bulk, m); err != nil {
 			return err
 		}
-		s.Kick()
 	}
-	close(g.said) // no call has waited
 	return nil
 }
 
@@ -43,9 +45,10 @@ func (g *giver) Sent(_, _ int, left bool) {
 func (g *giver) Binary(*socketio.Socket, []byte, []byte, **ws.Buf) bool { return true }
 func (g *giver) Disconnected(*socketio.Socket, error)                   {}
 
-// Kick sends at once what goes, never waits for a client that does not read, and
-// the rest follows in order, each message with one receipt.
-func TestKick(t *testing.T) {
+// A receive path writes itself what it has sent, as far as that goes, but never
+// waits for a client that does not read; the rest follows in order, each message
+// with one receipt.
+func TestReceivePathWrites(t *testing.T) {
 	const n = 256 // 16 MiB: more than a connection takes
 	g := &giver{n: n, said: make(chan struct{})}
 	srv := socketio.NewServer(socketio.Options{Handler: g})
@@ -60,6 +63,7 @@ func TestKick(t *testing.T) {
 	w := &world{t: t, client: hs.Client(), base: base}
 	c := w.raw("")
 	w.write(c, ws.Text, `42["give"]`)
+	w.write(c, ws.Text, `42["said"]`)
 	<-g.said
 	if left := g.left.Load(); left == n {
 		t.Errorf("all of %d messages have left, though nobody read", left)
@@ -85,4 +89,87 @@ func TestKick(t *testing.T) {
 	if used := srv.Memory().Used(); used != 0 {
 		t.Errorf("%d bytes are still lent", used)
 	}
+}
+
+// pair has two sockets; what one says is told to the other, and itself.
+type pair struct {
+	said    chan string
+	release chan struct{}
+
+	mu  sync.Mutex
+	all []*socketio.Socket
+}
+
+func (p *pair) Event(s *socketio.Socket, e *socketio.Event) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if e.Name == "here" {
+		p.all = append(p.all, s)
+	}
+	for _, to := range p.all {
+		if err := to.Send(flow.Bulk, socketio.Msg{Text: []byte(`42["` + e.Name + `"]`), By: s}); err != nil {
+			return err
+		}
+	}
+	if e.Name == "wait" {
+		s.Hold()
+		<-p.release
+		s.Release()
+	}
+	return nil
+}
+
+func (p *pair) Binary(*socketio.Socket, []byte, []byte, **ws.Buf) bool { return true }
+func (p *pair) Disconnected(*socketio.Socket, error)                   {}
+
+// What is sent in a receive path leaves when that has handled what it has read: to
+// other sockets, too, in order; and before it waits.
+func TestSentInAReceivePath(t *testing.T) {
+	for _, way := range []string{"pipe", "tcp"} { // only of the second it is seen what it takes at once
+		t.Run(way, func(t *testing.T) {
+			p := &pair{release: make(chan struct{})}
+			w := newWorld(t, socketio.Options{Handler: p})
+			if way == "tcp" {
+				hs := httptest.NewServer(w.srv)
+				t.Cleanup(func() { w.stop(); hs.Close() })
+				w.base, _ = url.Parse(hs.URL)
+				w.client = hs.Client()
+			}
+			sentInAReceivePath(t, w, p)
+		})
+	}
+}
+
+func sentInAReceivePath(t *testing.T, w *world, p *pair) {
+	a, b := w.raw(""), w.raw("")
+	w.write(a, ws.Text, `42["here"]`)
+	w.expect(a, `42["here"]`)
+	w.write(b, ws.Text, `42["here"]`)
+	for _, c := range []*ws.Conn{a, b} {
+		w.expect(c, `42["here"]`)
+	}
+	many := a.Batch()
+	for range 100 {
+		many.Add(ws.Text, []byte(`42["one"]`))
+	}
+	many.Add(ws.Text, []byte(`42["wait"]`))
+	many.Add(ws.Text, []byte(`42["after"]`))
+	if err := many.Flush(nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*ws.Conn{a, b} {
+		for range 100 {
+			w.expect(c, `42["one"]`)
+		}
+		w.expect(c, `42["wait"]`) // although the next event is not served
+	}
+	close(p.release)
+	for _, c := range []*ws.Conn{a, b} {
+		w.expect(c, `42["after"]`)
+	}
+	if status, body, _ := w.do("POST", "EIO=3&transport=polling&sid="+w.poller(""), "text/plain", `12:42["polled"]`); status != 200 {
+		t.Fatalf("%d %q", status, body)
+	}
+	w.expect(a, `42["polled"]`)
+	w.expect(b, `42["polled"]`)
 }

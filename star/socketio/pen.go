@@ -5,8 +5,8 @@ import (
 )
 
 // The writer of a WebSocket: whoever claims it empties the queue and leaves. That
-// is a goroutine; or, with Kick, whoever has just sent something large, as long as
-// the connection takes it without waiting: it costs less than to wake another.
+// is a goroutine; or a receive path that has sent something, as long as the
+// connection takes it without waiting: it costs less than to wake another.
 
 // pen is a writer at work.
 type pen struct {
@@ -60,10 +60,32 @@ func (s *Socket) startWriter() {
 	}
 }
 
-// Kick sees to it that what was sent with Held leaves: at once where the
-// connection takes it, else by a writer. It never blocks. Receipts are told from
-// within.
-func (s *Socket) Kick() {
+// later makes what other has to send leave when s, whose receive path calls, has
+// handled what it has read. Where another socket will see to that, it does for s.
+func (s *Socket) later(other *Socket) {
+	if !other.due.Swap(true) {
+		s.late = append(s.late, other)
+	}
+}
+
+// keepLate is how many places an empty list keeps.
+const keepLate = 16
+
+// sendLate is that time.
+func (s *Socket) sendLate() {
+	for i, other := range s.late {
+		s.late[i] = nil
+		other.due.Store(false) // before the look at what waits
+		other.kick()
+	}
+	if s.late = s.late[:0]; cap(s.late) > keepLate {
+		s.late = nil
+	}
+}
+
+// kick sees to it that what waits leaves: at once where the connection takes it,
+// else by a writer. It never blocks. Receipts are told from within.
+func (s *Socket) kick() {
 	p := s.claim()
 	if p == nil {
 		return

@@ -154,12 +154,9 @@ func (s *Socket) receiveText(text []byte, buf *ws.Buf) error {
 	return s.relief()
 }
 
-// answerPing writes the pong itself: most sockets are idle but for that, and to
-// wake a writer costs more.
 func (s *Socket) answerPing(data []byte) {
 	text := append(append(make([]byte, 0, 1+len(data)), byte(wire.Pong)), data...)
-	_ = s.Send(flow.Control, Msg{Text: text, Held: true}) // an ending socket needs none
-	s.Kick()
+	_ = s.Send(flow.Control, Msg{Text: text, By: s}) // an ending socket needs none
 }
 
 func (s *Socket) seen() {

@@ -9,6 +9,7 @@ import (
 // The way out: Send ▶ queue of two classes ▶ a writer, which lives only while
 // something waits and puts what is there into one write; or, while polling, the
 // next poll. A message and its attachment are one item, so nothing comes between.
+// What is sent in a receive path waits until that has handled what it has read.
 
 // Msg is one message to send, or several that were encoded beforehand.
 type Msg struct {
@@ -25,9 +26,11 @@ type Msg struct {
 	// message was sent or dropped, also when Send fails.
 	Bufs [2]*ws.Buf
 
-	// Held says that the sender calls Kick once it holds no locks; until then the
-	// message may wait.
-	Held bool
+	// By, if not nil, is the socket in whose receive path Send is called: the
+	// message leaves once By has handled what it has read, or waits (Hold), with
+	// all else that was sent so meanwhile, and By's own goroutine writes it where
+	// the connection takes it: that costs less than to wake another.
+	By *Socket
 
 	// Receipt, if not nil, is told when the message has left or was dropped, with
 	// Note, which is the sender's.
@@ -77,7 +80,7 @@ func (s *Socket) Send(class flow.Class, m Msg) error {
 }
 
 func (s *Socket) push(it *item) error {
-	class, held := it.class, it.Held // the item is the writer's, once it is in the queue
+	class, by := it.class, it.By // the item is the writer's, once it is in the queue
 	if class == flow.Control {
 		s.control.Add(int64(it.size))
 	}
@@ -88,7 +91,9 @@ func (s *Socket) push(it *item) error {
 		s.settle(it, false)
 		return err
 	}
-	if !held {
+	if by != nil {
+		by.later(s)
+	} else {
 		s.startWriter()
 	}
 	return nil

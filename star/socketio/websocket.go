@@ -37,15 +37,20 @@ func (s *Socket) readFrames(conn *ws.Conn) error {
 			}
 			return err
 		}
-		if err := s.receiveFrame(m); err != nil {
+		if err := s.receiveFrame(conn, m); err != nil {
 			return err
 		}
 	}
 }
 
-func (s *Socket) receiveFrame(m ws.Message) error {
+func (s *Socket) receiveFrame(conn *ws.Conn, m ws.Message) error {
 	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
+	defer func() {
+		if !conn.Ready() { // the next Read may wait
+			s.sendLate()
+		}
+		<-s.turn
+	}()
 	switch m.Op {
 	case ws.Text:
 		return s.receiveText(m.Data, m.Buf)

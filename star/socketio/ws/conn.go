@@ -162,6 +162,30 @@ func (c *Conn) Read() (Message, error) {
 	}
 }
 
+// Ready says that the next Read gives a whole message, or an error, without reading
+// the connection.
+func (c *Conn) Ready() bool {
+	if c.rb == nil || c.w-c.r < 2 {
+		return false
+	}
+	b := c.rb.b[c.r:c.w]
+	n := int(b[1] & 0x7f)
+	size := 2
+	switch {
+	case b[0]&0x80 == 0, n == 127: // a fragment, or longer than what is looked for
+		return false
+	case n == 126:
+		if len(b) < 4 {
+			return false
+		}
+		n, size = int(binary.BigEndian.Uint16(b[2:])), 4
+	}
+	if c.server {
+		size += 4
+	}
+	return len(b) >= size+n
+}
+
 // ParseClose reads the payload of a close frame. CodeNone stands for an empty one.
 func ParseClose(data []byte) (code int, reason string, err error) {
 	if len(data) == 0 {

@@ -108,8 +108,9 @@ func (c *Conn) readPayload(h header) (Message, error) {
 			m.Data = c.rb.b[c.r : c.r+h.n]
 		}
 		c.r += h.n
+		c.unmask(m.Data, h, 0)
 	} else {
-		buf, err := c.readLarge(h.n)
+		buf, err := c.readLarge(h)
 		if err != nil {
 			return m, err
 		}
@@ -121,16 +122,14 @@ func (c *Conn) readPayload(h header) (Message, error) {
 			c.bulk = h.n
 		}
 	}
-	if c.server {
-		mask(m.Data, h.key, 0)
-	}
 	return m, nil
 }
 
-// readLarge reads n bytes into a Buf of their own. The Buf grows with what has
-// come, and with what came before, so that a length alone costs nobody memory.
-func (c *Conn) readLarge(n int) (*Buf, error) {
-	first := firstGrow
+// readLarge reads a payload into a Buf of its own, and unmasks what has come while
+// the processor has it at hand. The Buf grows with what has come, and with what
+// came before, so that a length alone costs nobody memory.
+func (c *Conn) readLarge(h header) (*Buf, error) {
+	n, first := h.n, firstGrow
 	if c.bulk > 0 {
 		first = max(bulkGrow, min(c.bulk+1, bulkMost))
 	}
@@ -138,6 +137,7 @@ func (c *Conn) readLarge(n int) (*Buf, error) {
 	if c.r < c.w {
 		have = copy(buf.b, c.rb.b[c.r:c.w])
 		c.r += have
+		c.unmask(buf.b[:have], h, 0)
 	}
 	for have < n {
 		if have == len(buf.b) {
@@ -147,12 +147,20 @@ func (c *Conn) readLarge(n int) (*Buf, error) {
 			buf = bigger
 		}
 		got, err := c.readBody(buf.b[have:], len(buf.b) == n)
+		c.unmask(buf.b[have:have+got], h, have)
 		if have += got; err != nil && have < n {
 			buf.Free()
 			return nil, unexpected(err)
 		}
 	}
 	return buf, nil
+}
+
+// unmask takes the mask of h from a part of its payload, which begins at pos.
+func (c *Conn) unmask(part []byte, h header, pos int) {
+	if c.server {
+		mask(part, h.key, pos)
+	}
 }
 
 // readBody reads into b, the rest of a message where last is true: then what comes
