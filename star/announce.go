@@ -16,13 +16,15 @@ import (
 //  1. a join or leave is one entry of the roster's log, encoded once
 //  2. a pass gives each receiver what the log has since its own place in it, in one
 //     message; the same message for all who stand at the same place
-//  3. few members: the pass runs within the join; many: every 50 ms
+//  3. few members: the pass runs within the join; many: every 50 ms; thousands: a
+//     pass visits some hundreds, the next one those behind them
 //  4. for those without extensions each member is announced again an interval
 //     later; among many, each receiver gets a batch of the round instead
 const (
 	passInterval = 50 * time.Millisecond
 	fewMembers   = 65       // up to here everything is as with the reference
 	passStep     = 128      // receivers visited without giving up the lock
+	passMost     = 512      // receivers visited by one pass
 	fullQueue    = 32 << 10 // bytes of control messages: the receiver hears later
 )
 
@@ -55,6 +57,10 @@ type announcer struct {
 	boot    string // begins versions: a server that started anew has another log
 	count   func(kind string, n int)
 	hit     func(limit string)
+
+	// Guarded by roster.mu.
+	next int               // in roster.receivers, of the next pass
+	said *socketio.Flusher // of what was sent under the lock; nil where nothing was
 }
 
 // run makes a pass every 50 ms until ctx ends.
@@ -113,34 +119,62 @@ func (a *announcer) version(text string) (uint64, bool) {
 
 func (a *announcer) format(v uint64) string { return a.boot + strconv.FormatUint(v, 36) }
 
-// pass tells every receiver what is new. The lock is given up now and then; who is
-// missed meanwhile is told in the next pass.
+// pass tells receivers what is new: passMost of them, since each costs a write; what
+// comes until they are visited again is joined into one. The lock is given up now
+// and then; who is missed meanwhile is told in the next round.
 func (a *announcer) pass(now time.Time) {
-	few := false
-	for from := 0; ; from += passStep {
-		a.r.mu.Lock()
-		if from == 0 {
-			few = len(a.r.order) <= fewMembers
-		}
-		var last batch
-		to := min(from+passStep, len(a.r.receivers))
-		for _, s := range a.r.receivers[min(from, to):to] {
-			a.tell(s, now, &last)
-			if !few && a.mode == AnnounceAll && !s.ext && !now.Before(s.hear.due) {
-				a.postpone(s, now)
-				a.nextBatch(s)
-			}
-			if a.mode == AnnounceSample && !now.Before(s.hear.due) {
-				a.postpone(s, now)
-				a.resample(s)
-			}
-		}
-		more := to < len(a.r.receivers)
-		a.r.mu.Unlock()
-		if !more {
+	for visits := 0; visits < passMost; visits += passStep {
+		if a.step(now) {
 			return
 		}
 	}
+}
+
+// step visits some receivers; true when they were the last.
+func (a *announcer) step(now time.Time) (ended bool) {
+	a.r.mu.Lock()
+	defer a.unlock()
+	few := len(a.r.order) <= fewMembers
+	if few || a.next >= len(a.r.receivers) {
+		a.next = 0
+	}
+	var last batch
+	to := min(a.next+passStep, len(a.r.receivers))
+	for _, s := range a.r.receivers[a.next:to] {
+		a.tell(s, now, &last)
+		if now.Before(s.hear.due) {
+			continue
+		}
+		switch {
+		case a.mode == AnnounceAll && !few && !s.ext:
+			a.postpone(s, now)
+			a.nextBatch(s)
+		case a.mode == AnnounceSample:
+			a.postpone(s, now)
+			a.resample(s)
+		}
+	}
+	a.next = to
+	return to == len(a.r.receivers)
+}
+
+// unlock gives up roster.mu and writes what was sent under it.
+func (a *announcer) unlock() {
+	said := a.said
+	a.said = nil
+	a.r.mu.Unlock()
+	if said != nil {
+		said.Flush()
+	}
+}
+
+// sendTo sends to one receiver; unlock flushes. The caller holds roster.mu.
+func (a *announcer) sendTo(s *session, m socketio.Msg) {
+	if a.said == nil {
+		a.said = &socketio.Flusher{}
+	}
+	m.By = a.said
+	_ = s.sock.Send(flow.Control, m) // one that ends needs to hear nothing
 }
 
 // postpone sets when a receiver's refresh is due again: an interval later, or at
@@ -234,7 +268,7 @@ func (a *announcer) send(s *session, m socketio.Msg, count int) {
 		return
 	}
 	a.count("peer", count)
-	_ = s.sock.Send(flow.Control, m) // one that ends needs to hear nothing
+	a.sendTo(s, m)
 }
 
 // tellPeers sends the difference to a session with extensions: new members within
@@ -275,14 +309,14 @@ func (a *announcer) sendPeers(s *session, v uint64, added, removed []string) {
 	var b wire.Builder
 	text := b.Event(nil, wire.NoAck, eventPeers).Str(a.format(v)).Strs(added).Strs(removed).Done()
 	a.count("peers", 1)
-	_ = s.sock.Send(flow.Control, socketio.Msg{Text: text})
+	a.sendTo(s, socketio.Msg{Text: text})
 }
 
 // again announces, among few, each member an interval after the last time, to all
 // but itself: exactly as the reference does.
 func (a *announcer) again(now time.Time) {
 	a.r.mu.Lock()
-	defer a.r.mu.Unlock()
+	defer a.unlock()
 	if len(a.r.order) > fewMembers || len(a.r.receivers) > fewMembers || a.mode != AnnounceAll {
 		return
 	}

@@ -37,7 +37,7 @@ func (s *session) onJoin(e *socketio.Event) {
 func (s *session) answerRaw(id int64, raw []byte) {
 	var b wire.Builder
 	text := b.Ack(make([]byte, 0, len(raw)+32), id).Raw("null").Raw(string(raw)).Done()
-	_ = s.sock.Send(flow.Control, socketio.Msg{Text: text, By: s.sock}) // one that ends needs no answer
+	_ = s.sock.Send(flow.Control, socketio.Msg{Text: text, By: s.sock.Flusher()}) // one that ends needs no answer
 }
 
 func (s *session) join(e *socketio.Event, now time.Time) (say string, raw []byte) {

@@ -152,11 +152,11 @@ func (s *session) ack(e *socketio.Event, say string) {
 	if say != "" {
 		s.srv.metrics.refused(e.Name, say)
 	}
-	s.answer(s.sock, e.AckID(), say)
+	s.answer(s.sock.Flusher(), e.AckID(), say)
 }
 
-// answer is ack, in the receive path of by, if of any.
-func (s *session) answer(by *socketio.Socket, id int64, say string) {
+// answer is ack, with what flushes it, if anything does.
+func (s *session) answer(by *socketio.Flusher, id int64, say string) {
 	if id == wire.NoAck {
 		return
 	}
@@ -220,7 +220,7 @@ func (s *session) onDial(e *socketio.Event) {
 
 func (s *session) dial(from, to, dialID string, ack int64) {
 	srv := s.srv
-	answer := func(by *socketio.Socket, say string) {
+	answer := func(by *socketio.Flusher, say string) {
 		srv.metrics.dial(say == "")
 		if say != "" {
 			srv.metrics.refused(eventDial, say)
@@ -230,7 +230,7 @@ func (s *session) dial(from, to, dialID string, ack int64) {
 	m := srv.roster.find(to)
 	switch {
 	case m == nil:
-		answer(s.sock, sayNotFound)
+		answer(s.sock.Flusher(), sayNotFound)
 	case m.sess == nil:
 		srv.dialElsewhere(s, m, proxy.Request{From: from, To: to, ID: dialID, Answer: answer})
 	default:

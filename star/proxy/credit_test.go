@@ -30,7 +30,7 @@ func newTwoServers(limits Limits) *twoServers {
 		back := &testWire{out: &w.toHere, far: &w.far}
 		w.other.wire = back
 		var d *Dial
-		d = newDial(w.there, w.other, w.callee, "d", Request{Answer: func(_ *socketio.Socket, reason string) { back.Answer(reason, d.halves[Dialer].owed.Load()) }})
+		d = newDial(w.there, w.other, w.callee, "d", Request{Answer: func(_ *socketio.Flusher, reason string) { back.Answer(reason, d.halves[Dialer].owed.Load()) }})
 		w.other.dial = d
 		h := &d.halves[Listener]
 		h.accepted, h.credit = true, credit
@@ -38,7 +38,7 @@ func newTwoServers(limits Limits) *twoServers {
 		d.start(nil)
 		d.halves[Dialer].onAccept(nil)
 	}}
-	w.far.dial = newDial(w.here, w.dialer, w.far, "d", Request{Answer: func(*socketio.Socket, string) {}})
+	w.far.dial = newDial(w.here, w.dialer, w.far, "d", Request{Answer: func(*socketio.Flusher, string) {}})
 	w.far.open()
 	w.far.dial.start(nil)
 	return w
@@ -128,22 +128,22 @@ func (p *testParty) take() bool {
 	return true
 }
 
-func (p *testParty) ask(_ *socketio.Socket, _ *Dial, answered func(*socketio.Socket, socketio.Answer)) error {
+func (p *testParty) ask(_ *socketio.Flusher, _ *Dial, answered func(*socketio.Flusher, socketio.Answer)) error {
 	answered(nil, socketio.Answer{})
 	return nil
 }
-func (p *testParty) hush(*Dial)                                     {}
-func (p *testParty) accept(*socketio.Socket, *half)                 {}
-func (p *testParty) deliver(_ *half, m socketio.Msg)                { p.waiting = append(p.waiting, m) }
-func (p *testParty) finish(_ *socketio.Socket, _ *half, end string) { p.end = end }
-func (p *testParty) abort(_ *half, r Reason)                        { p.end = r.Text }
-func (p *testParty) grant(*half, int)                               {}
-func (p *testParty) stop(*half, string)                             {}
-func (p *testParty) room() *budget                                  { return p.budget }
-func (p *testParty) forget(*Dial, bool)                             {}
-func (p *testParty) credits() bool                                  { return false }
-func (p *testParty) far() bool                                      { return false }
-func (p *testParty) farStreams(n int) int64                         { p.streams += int64(n); return p.streams }
+func (p *testParty) hush(*Dial)                                      {}
+func (p *testParty) accept(*socketio.Flusher, *half)                 {}
+func (p *testParty) deliver(_ *half, m socketio.Msg)                 { p.waiting = append(p.waiting, m) }
+func (p *testParty) finish(_ *socketio.Flusher, _ *half, end string) { p.end = end }
+func (p *testParty) abort(_ *half, r Reason)                         { p.end = r.Text }
+func (p *testParty) grant(*half, int)                                {}
+func (p *testParty) stop(*half, string)                              {}
+func (p *testParty) room() *budget                                   { return p.budget }
+func (p *testParty) forget(*Dial, bool)                              {}
+func (p *testParty) credits() bool                                   { return false }
+func (p *testParty) far() bool                                       { return false }
+func (p *testParty) farStreams(n int) int64                          { p.streams += int64(n); return p.streams }
 
 // TestCreditBetweenServers: whatever the order in which chunks are written, messages
 // arrive and the reader takes them, and however many other streams come and go at

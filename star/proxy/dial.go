@@ -18,21 +18,21 @@ import (
 //	4. chunks, until each stream has ended by itself or both are reset
 //	5. gone from all tables
 
-// party is one end of a dial. None of its methods blocks, but for take. by is the
-// socket in whose receive path something happens, nil elsewhere (socketio.Msg.By).
+// party is one end of a dial. None of its methods blocks, but for take. by flushes
+// what is sent, nil where nobody does (socketio.Msg.By).
 type party interface {
 	// ask asks a callee; answered is called once.
-	ask(by *socketio.Socket, d *Dial, answered func(by *socketio.Socket, a socketio.Answer)) error
+	ask(by *socketio.Flusher, d *Dial, answered func(by *socketio.Flusher, a socketio.Answer)) error
 	// hush gives up on the answer.
 	hush(d *Dial)
 
-	accept(by *socketio.Socket, h *half)             // tell the writer that it may send
-	deliver(h *half, m socketio.Msg)                 // give the reader a chunk
-	finish(by *socketio.Socket, h *half, end string) // tell the reader of the end; end is JSON
-	abort(h *half, reason Reason)                    // tell the reader that the stream is over
-	grant(h *half, n int)                            // give the writer credit
-	stop(h *half, reason string)                     // tell the writer that nobody reads
-	room() *budget                                   // what bounds the bytes on their way to the reader
+	accept(by *socketio.Flusher, h *half)             // tell the writer that it may send
+	deliver(h *half, m socketio.Msg)                  // give the reader a chunk
+	finish(by *socketio.Flusher, h *half, end string) // tell the reader of the end; end is JSON
+	abort(h *half, reason Reason)                     // tell the reader that the stream is over
+	grant(h *half, n int)                             // give the writer credit
+	stop(h *half, reason string)                      // tell the writer that nobody reads
+	room() *budget                                    // what bounds the bytes on their way to the reader
 	forget(d *Dial, asDialer bool)
 	credits() bool                // speaks credit
 	far() bool                    // is at another server
@@ -50,8 +50,8 @@ type Dial struct {
 	from, to string
 	number   int64 // in the order of their beginning
 	started  int64
-	answer   func(by *socketio.Socket, reason string) // tells the dialer; "" is success
-	ack      atomic.Int64                             // the id that the callee answers to
+	answer   func(by *socketio.Flusher, reason string) // tells the dialer; "" is success
+	ack      atomic.Int64                              // the id that the callee answers to
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -71,9 +71,9 @@ const (
 type Request struct {
 	From, To, ID string
 
-	// Answer is called once, with the socket in whose receive path that happens, if
-	// any; "" is success. It must not block.
-	Answer func(by *socketio.Socket, reason string)
+	// Answer is called once; "" is success. by is as in socketio.Msg.By. It must not
+	// block.
+	Answer func(by *socketio.Flusher, reason string)
 }
 
 func newDial(e *Engine, dialer, callee party, calleeID string, req Request) *Dial {
@@ -93,7 +93,7 @@ func (d *Dial) idOf(dialer bool) string {
 }
 
 // start is steps 1 to 3, after the tables have the dial.
-func (d *Dial) start(by *socketio.Socket) {
+func (d *Dial) start(by *socketio.Flusher) {
 	d.dialer.accept(by, &d.halves[Dialer])
 	if err := d.callee.ask(by, d, d.answered); err != nil {
 		d.fail(PeerDisconnected.Text, PeerDisconnected)
@@ -101,7 +101,7 @@ func (d *Dial) start(by *socketio.Socket) {
 }
 
 // answered is given the callee's acknowledgement.
-func (d *Dial) answered(by *socketio.Socket, a socketio.Answer) {
+func (d *Dial) answered(by *socketio.Flusher, a socketio.Answer) {
 	switch {
 	case a.Err != nil:
 		d.fail(PeerDisconnected.Text, PeerDisconnected)
@@ -112,7 +112,7 @@ func (d *Dial) answered(by *socketio.Socket, a socketio.Answer) {
 	}
 }
 
-func (d *Dial) run(by *socketio.Socket) {
+func (d *Dial) run(by *socketio.Flusher) {
 	d.mu.Lock()
 	if d.state != asking {
 		d.mu.Unlock()

@@ -74,7 +74,7 @@ type Far struct {
 	opened bool // set before the dial starts
 
 	// Guarded by Dial.mu.
-	answered func(by *socketio.Socket, a socketio.Answer)
+	answered func(by *socketio.Flusher, a socketio.Answer)
 	silent   bool // it was told of the end
 
 	closed sync.Once
@@ -91,15 +91,15 @@ func (e *Engine) DialFar(s *Side, w Wire, req Request) {
 	switch {
 	case !s.enterDialer(f.dial):
 		f.dial.remove()
-		req.Answer(s.sock, PeerDisconnected.Text)
+		req.Answer(s.sock.Flusher(), PeerDisconnected.Text)
 		return
 	case !e.add(f.dial):
 		f.dial.remove()
-		req.Answer(s.sock, DialTooMany)
+		req.Answer(s.sock.Flusher(), DialTooMany)
 		return
 	}
 	f.open()
-	f.dial.start(s.sock)
+	f.dial.start(s.sock.Flusher())
 }
 
 // AcceptFar runs a dial for a dialer at another server. credit is what that server
@@ -111,7 +111,7 @@ func (e *Engine) AcceptFar(callee *Side, w Wire, req Request, credit int64) (ref
 	}
 	f := &Far{wire: w, dialer: true, budget: newBudget(e.limits.Socket)}
 	var d *Dial
-	req.Answer = func(_ *socketio.Socket, reason string) { w.Answer(reason, d.halves[Dialer].owed.Load()) }
+	req.Answer = func(_ *socketio.Flusher, reason string) { w.Answer(reason, d.halves[Dialer].owed.Load()) }
 	if d, refused = callee.enterCallee(f, req); d == nil {
 		return refused
 	}
@@ -230,7 +230,7 @@ func (f *Far) reads(k Kind) *half {
 
 // The Far as a party.
 
-func (f *Far) ask(_ *socketio.Socket, d *Dial, answered func(*socketio.Socket, socketio.Answer)) error {
+func (f *Far) ask(_ *socketio.Flusher, d *Dial, answered func(*socketio.Flusher, socketio.Answer)) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f.answered = answered
@@ -240,12 +240,12 @@ func (f *Far) ask(_ *socketio.Socket, d *Dial, answered func(*socketio.Socket, s
 	return nil
 }
 
-func (f *Far) hush(*Dial)                     {}
-func (f *Far) accept(*socketio.Socket, *half) {} // its own server has told it
+func (f *Far) hush(*Dial)                      {}
+func (f *Far) accept(*socketio.Flusher, *half) {} // its own server has told it
 
 func (f *Far) deliver(h *half, m socketio.Msg) { f.wire.Data(h.kind, m) }
 
-func (f *Far) finish(_ *socketio.Socket, h *half, end string) {
+func (f *Far) finish(_ *socketio.Flusher, h *half, end string) {
 	if !f.silent {
 		f.wire.End(h.kind, end)
 	}

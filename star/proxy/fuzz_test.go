@@ -128,7 +128,7 @@ func play(t *testing.T, frames []byte, slow bool) (heard map[string]string, end 
 	dialer := <-st.sides
 	for _, id := range ids {
 		answer := make(chan string, 1)
-		st.engine.Dial(dialer, callee, proxy.Request{From: "/a", To: "/b", ID: id, Answer: func(_ *socketio.Socket, reason string) { answer <- reason }})
+		st.engine.Dial(dialer, callee, proxy.Request{From: "/a", To: "/b", ID: id, Answer: func(_ *socketio.Flusher, reason string) { answer <- reason }})
 		if reason := <-answer; reason != "" {
 			t.Fatal(reason)
 		}

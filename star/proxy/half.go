@@ -87,11 +87,11 @@ func (h *half) chunk(s *socketio.Socket, data []byte, buf **ws.Buf) {
 		own.Free()
 		return
 	}
-	h.put(s, own, data)
+	h.put(s.Flusher(), own, data)
 }
 
 // put takes a chunk for which room was found.
-func (h *half) put(by *socketio.Socket, own *ws.Buf, data []byte) {
+func (h *half) put(by *socketio.Flusher, own *ws.Buf, data []byte) {
 	d, e := h.d, h.d.eng
 	size, n := own.Size(), len(data)-1
 	m := socketio.Msg{Text: h.text, Bin: data, Bufs: [2]*ws.Buf{own}, Receipt: h, Note: n, By: by}
@@ -226,7 +226,7 @@ func (h *half) pass(m *socketio.Msg) (whole bool) {
 }
 
 // flush passes on what may go, and the end behind it. The caller holds d.mu.
-func (h *half) flush(by *socketio.Socket) {
+func (h *half) flush(by *socketio.Flusher) {
 	if !h.accepted || h.done {
 		return
 	}
@@ -283,7 +283,7 @@ func (h *half) stalled(now int64) bool {
 
 // The events of the two sides about this half.
 
-func (h *half) onAccept(by *socketio.Socket) {
+func (h *half) onAccept(by *socketio.Flusher) {
 	d := h.d
 	d.mu.Lock()
 	h.accepted = true
@@ -296,7 +296,7 @@ func (h *half) onAccept(by *socketio.Socket) {
 }
 
 // onEnd is the writer's end; end is JSON and truthy.
-func (h *half) onEnd(by *socketio.Socket, end string) {
+func (h *half) onEnd(by *socketio.Flusher, end string) {
 	d := h.d
 	d.mu.Lock()
 	if h.ended || h.done {
@@ -319,7 +319,7 @@ func (h *half) onEnd(by *socketio.Socket, end string) {
 const maxCredit = 16 << 20
 
 // onCredit is the reader's credit; a number that makes no sense ends the dial.
-func (h *half) onCredit(by *socketio.Socket, n int64) {
+func (h *half) onCredit(by *socketio.Flusher, n int64) {
 	d := h.d
 	d.mu.Lock()
 	most := int64(maxCredit)

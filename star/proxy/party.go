@@ -10,8 +10,8 @@ import (
 
 // The Side as a party: what an end of a dial is asked to do, as events on its socket.
 
-func (s *Side) ask(by *socketio.Socket, d *Dial, answered func(*socketio.Socket, socketio.Answer)) error {
-	id := s.sock.Expect(func(a socketio.Answer) { answered(s.sock, a) })
+func (s *Side) ask(by *socketio.Flusher, d *Dial, answered func(*socketio.Flusher, socketio.Answer)) error {
+	id := s.sock.Expect(func(a socketio.Answer) { answered(s.sock.Flusher(), a) })
 	d.ack.Store(id + 1)
 	var b wire.Builder
 	text := b.Event(nil, id, "ss-incomming").Str(d.calleeID).Str(d.from).Done()
@@ -29,17 +29,17 @@ func (s *Side) hush(d *Dial) {
 }
 
 // send sends a control event about a stream; a socket that ends needs none.
-func (s *Side) send(by *socketio.Socket, class flow.Class, h *half, dialer bool, verb, arg string) {
+func (s *Side) send(by *socketio.Flusher, class flow.Class, h *half, dialer bool, verb, arg string) {
 	_ = s.sock.Send(class, socketio.Msg{Text: EventText(verb, h.d.idOf(dialer), h.kind, arg), By: by})
 }
 
-func (s *Side) accept(by *socketio.Socket, h *half) {
+func (s *Side) accept(by *socketio.Flusher, h *half) {
 	s.send(by, flow.Control, h, h.writerIsDialer(), Accept, "")
 }
 
 func (s *Side) deliver(_ *half, m socketio.Msg) { _ = s.sock.Send(flow.Bulk, m) } // on failure the receipt tells
 
-func (s *Side) finish(by *socketio.Socket, h *half, end string) {
+func (s *Side) finish(by *socketio.Flusher, h *half, end string) {
 	s.send(by, flow.Bulk, h, !h.writerIsDialer(), Error, end)
 }
 

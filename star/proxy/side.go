@@ -60,10 +60,10 @@ func (e *Engine) Dial(s, callee *Side, req Request) {
 	}
 	d, reason := e.enter(s, callee, req)
 	if d == nil {
-		req.Answer(s.sock, reason)
+		req.Answer(s.sock.Flusher(), reason)
 		return
 	}
-	d.start(s.sock)
+	d.start(s.sock.Flusher())
 }
 
 // mayDial checks the limits of a dialer, and counts the dial as unanswered until
@@ -71,7 +71,7 @@ func (e *Engine) Dial(s, callee *Side, req Request) {
 func (s *Side) mayDial(req *Request) bool {
 	l := &s.eng.limits
 	if !ValidID(req.ID) {
-		req.Answer(s.sock, DialIDBad)
+		req.Answer(s.sock.Flusher(), DialIDBad)
 		return false
 	}
 	s.mu.Lock()
@@ -80,20 +80,20 @@ func (s *Side) mayDial(req *Request) bool {
 	s.mu.Unlock()
 	switch {
 	case used:
-		req.Answer(s.sock, DialIDInUse)
+		req.Answer(s.sock.Flusher(), DialIDInUse)
 		return false
 	case open >= l.DialsOfDialer:
 		s.eng.hooks.Limit(LimitOpenDials)
-		req.Answer(s.sock, DialTooMany)
+		req.Answer(s.sock.Flusher(), DialTooMany)
 		return false
 	case unanswered >= l.Unanswered:
 		s.eng.hooks.Limit(LimitUnanswered)
-		req.Answer(s.sock, DialTooMany)
+		req.Answer(s.sock.Flusher(), DialTooMany)
 		return false
 	}
 	s.unanswered.Add(1) // the receive path alone adds
 	tell := req.Answer
-	req.Answer = func(by *socketio.Socket, reason string) {
+	req.Answer = func(by *socketio.Flusher, reason string) {
 		s.unanswered.Add(-1)
 		tell(by, reason)
 	}
@@ -223,14 +223,15 @@ func (s *Side) Event(e *socketio.Event) bool {
 		s.eng.hooks.Dropped("event")
 		return true
 	}
+	by := s.sock.Flusher()
 	switch verb {
 	case Accept:
-		h.onAccept(s.sock)
+		h.onAccept(by)
 	case Error:
-		h.onEnd(s.sock, endArgument(e))
+		h.onEnd(by, endArgument(e))
 	case Credit:
 		if s.ext {
-			h.onCredit(s.sock, number(e))
+			h.onCredit(by, number(e))
 		}
 	case Stop:
 		if s.ext {

@@ -28,7 +28,7 @@ func (g *giver) Event(s *socketio.Socket, e *socketio.Event) error {
 	for i := range g.n {
 		data := make([]byte, 64<<10)
 		data[0], data[1] = 4, byte(i)
-		m := socketio.Msg{Text: []byte(`451-["chunk",{"_placeholder":true,"num":0}]`), Bin: data, Receipt: g, By: s}
+		m := socketio.Msg{Text: []byte(`451-["chunk",{"_placeholder":true,"num":0}]`), Bin: data, Receipt: g, By: s.Flusher()}
 		if err := s.Send(flow.Bulk, m); err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func (p *pair) Event(s *socketio.Socket, e *socketio.Event) error {
 		p.all = append(p.all, s)
 	}
 	for _, to := range p.all {
-		if err := to.Send(flow.Bulk, socketio.Msg{Text: []byte(`42["` + e.Name + `"]`), By: s}); err != nil {
+		if err := to.Send(flow.Bulk, socketio.Msg{Text: []byte(`42["` + e.Name + `"]`), By: s.Flusher()}); err != nil {
 			return err
 		}
 	}

@@ -5,8 +5,8 @@ import (
 )
 
 // The writer of a WebSocket: whoever claims it empties the queue and leaves. That
-// is a goroutine; or a receive path that has sent something, as long as the
-// connection takes it without waiting: it costs less than to wake another.
+// is a goroutine; or a Flusher's, as long as the connection takes it without
+// waiting.
 
 // pen is a writer at work.
 type pen struct {
@@ -57,29 +57,6 @@ func (p *pen) done() {
 func (s *Socket) startWriter() {
 	if p := s.claim(); p != nil {
 		go p.finish()
-	}
-}
-
-// later makes what other has to send leave when s, whose receive path calls, has
-// handled what it has read. Where another socket will see to that, it does for s.
-func (s *Socket) later(other *Socket) {
-	if !other.due.Swap(true) {
-		s.late = append(s.late, other)
-	}
-}
-
-// keepLate is how many places an empty list keeps.
-const keepLate = 16
-
-// sendLate is that time.
-func (s *Socket) sendLate() {
-	for i, other := range s.late {
-		s.late[i] = nil
-		other.due.Store(false) // before the look at what waits
-		other.kick()
-	}
-	if s.late = s.late[:0]; cap(s.late) > keepLate {
-		s.late = nil
 	}
 }
 

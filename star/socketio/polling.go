@@ -269,7 +269,7 @@ func (s *Socket) receiveBody(r *http.Request, body []byte) error {
 	stop := context.AfterFunc(r.Context(), func() { s.Close(ws.CodeNormal, errGone) })
 	defer stop()
 	s.turn <- struct{}{}
-	defer func() { s.sendLate(); <-s.turn }()
+	defer func() { s.flusher.Flush(); <-s.turn }()
 	decode := wire.DecodeText
 	if r.Header.Get("Content-Type") == wire.BinaryType {
 		decode = wire.DecodeBinary

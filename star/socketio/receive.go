@@ -156,7 +156,7 @@ func (s *Socket) receiveText(text []byte, buf *ws.Buf) error {
 
 func (s *Socket) answerPing(data []byte) {
 	text := append(append(make([]byte, 0, 1+len(data)), byte(wire.Pong)), data...)
-	_ = s.Send(flow.Control, Msg{Text: text, By: s}) // an ending socket needs none
+	_ = s.Send(flow.Control, Msg{Text: text, By: &s.flusher}) // an ending socket needs none
 }
 
 func (s *Socket) seen() {

@@ -9,7 +9,7 @@ import (
 // The way out: Send ▶ queue of two classes ▶ a writer, which lives only while
 // something waits and puts what is there into one write; or, while polling, the
 // next poll. A message and its attachment are one item, so nothing comes between.
-// What is sent in a receive path waits until that has handled what it has read.
+// Who sends much keeps a Flusher, and writes itself, once a socket.
 
 // Msg is one message to send, or several that were encoded beforehand.
 type Msg struct {
@@ -26,11 +26,9 @@ type Msg struct {
 	// message was sent or dropped, also when Send fails.
 	Bufs [2]*ws.Buf
 
-	// By, if not nil, is the socket in whose receive path Send is called: the
-	// message leaves once By has handled what it has read, or waits (Hold), with
-	// all else that was sent so meanwhile, and By's own goroutine writes it where
-	// the connection takes it: that costs less than to wake another.
-	By *Socket
+	// By, if not nil, is flushed by the caller, or by the receive path whose it is:
+	// the message may wait until then.
+	By *Flusher
 
 	// Receipt, if not nil, is told when the message has left or was dropped, with
 	// Note, which is the sender's.
@@ -92,7 +90,7 @@ func (s *Socket) push(it *item) error {
 		return err
 	}
 	if by != nil {
-		by.later(s)
+		by.add(s)
 	} else {
 		s.startWriter()
 	}

@@ -67,8 +67,8 @@ type Socket struct {
 	// Owned by the receive path, which turn keeps to one goroutine at a time.
 	turn    chan struct{}
 	half    halfEvent
-	goodbye bool      // 41 has come: events are over
-	late    []*Socket // what they have to send leaves when this has handled what it has read
+	goodbye bool // 41 has come: events are over
+	flusher Flusher
 
 	// Owned by the writer, of which there is one at a time.
 	saidClose bool
@@ -86,7 +86,7 @@ type Socket struct {
 	// For everyone.
 	noBinary atomic.Bool                   // b64=1: attachments go as base64
 	writing  atomic.Bool                   // a writer is running
-	due      atomic.Bool                   // it is in somebody's late
+	flushed  atomic.Pointer[Flusher]       // which Flusher will see to what waits
 	lastSeen atomic.Int64                  // coarse time of the last packet
 	progress atomic.Int64                  // coarse time of the last byte taken, or since when some wait
 	taking   atomic.Int64                  // when a sweep last found something waiting
@@ -188,10 +188,10 @@ func (c socketContext) Err() error {
 // Hold tells that the Handler, in the receive path, is going to wait, and Release
 // that it no longer does. Meanwhile the silence of the other side is not held
 // against it, and a server keeps its heartbeat alive with noops (S-4). No locks may
-// be held: what was sent so far leaves (Msg.By).
+// be held: what was sent so far is flushed.
 func (s *Socket) Hold() {
 	s.held.CompareAndSwap(0, max(s.core.now().UnixNano(), 1))
-	s.sendLate()
+	s.flusher.Flush()
 }
 
 // Release ends Hold.
@@ -298,7 +298,7 @@ func (s *Socket) depart() {
 	defer func() { <-s.turn }()
 	s.leave(s.Err())
 	s.failAcks(s.Err())
-	s.sendLate()
+	s.flusher.Flush()
 	s.half.free()
 	s.half = halfEvent{}
 }

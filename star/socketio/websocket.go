@@ -47,7 +47,7 @@ func (s *Socket) receiveFrame(conn *ws.Conn, m ws.Message) error {
 	s.turn <- struct{}{}
 	defer func() {
 		if !conn.Ready() { // the next Read may wait
-			s.sendLate()
+			s.flusher.Flush()
 		}
 		<-s.turn
 	}()

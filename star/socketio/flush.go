@@ -1,0 +1,36 @@
+package socketio
+
+// Flusher remembers which sockets messages were sent to (Msg.By), and has each
+// written to once, by the goroutine that flushes, as far as the connection takes it:
+// that costs less than to wake another for each, and joins what waits into one
+// write. It belongs to one goroutine at a time. The zero Flusher is ready to use.
+//
+// Every socket has one for its receive path, which is flushed when what was read
+// has been handled, and before the Handler waits (Hold).
+type Flusher struct{ sockets []*Socket }
+
+// Flusher is that of the receive path: for what is sent from within the Handler's
+// calls for s, to whichever socket.
+func (s *Socket) Flusher() *Flusher { return &s.flusher }
+
+func (f *Flusher) add(s *Socket) {
+	if s.flushed.Swap(f) != f { // where two take turns it is named twice, which does no harm
+		f.sockets = append(f.sockets, s)
+	}
+}
+
+// keepSockets is how many places an empty Flusher keeps.
+const keepSockets = 16
+
+// Flush sees to it that what was sent leaves. It never blocks; receipts are told
+// from within, so no locks may be held.
+func (f *Flusher) Flush() {
+	for i, s := range f.sockets {
+		f.sockets[i] = nil
+		s.flushed.CompareAndSwap(f, nil) // before the look at what waits
+		s.kick()
+	}
+	if f.sockets = f.sockets[:0]; cap(f.sockets) > keepSockets {
+		f.sockets = nil
+	}
+}
