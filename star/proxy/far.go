@@ -80,8 +80,8 @@ type Far struct {
 	closed sync.Once
 }
 
-// DialFar starts a dial from s to a callee at another server. Its outcome goes to
-// req.Answer, as with Dial.
+// DialFar starts a dial from s, in its receive path, to a callee at another server.
+// Its outcome goes to req.Answer, as with Dial.
 func (e *Engine) DialFar(s *Side, w Wire, req Request) {
 	if !s.mayDial(&req) {
 		return

@@ -32,14 +32,29 @@ type stage struct {
 	slow   bool // no fast route
 	sides  chan *proxy.Side
 	left   chan error // why the writer's socket ended
+
+	callee  *proxy.Side // set before dials are asked for
+	answers chan string
 }
 
 func (st *stage) Binary(s *socketio.Socket, text, data []byte, buf **ws.Buf) bool {
 	return !st.slow && s.User.(*proxy.Side).Chunk(text, data, buf)
 }
 
+// Event also serves "dial", by which a test has its writer dial in the receive path.
 func (st *stage) Event(s *socketio.Socket, e *socketio.Event) error {
-	s.User.(*proxy.Side).Event(e)
+	side := s.User.(*proxy.Side)
+	if id, ok := e.Text(0); ok && e.Name == "dial" && st.callee != nil {
+		st.engine.Dial(side, st.callee, proxy.Request{From: "/a", To: "/b", ID: id,
+			Answer: func(_ *socketio.Flusher, reason string) {
+				select {
+				case st.answers <- reason:
+				default: // a fuzzer's own, for which nobody waits
+				}
+			}})
+		return nil
+	}
+	side.Event(e)
 	return nil
 }
 
@@ -93,7 +108,7 @@ func (r *reader) Event(s *socketio.Socket, e *socketio.Event) error {
 func play(t *testing.T, frames []byte, slow bool) (heard map[string]string, end string) {
 	t.Helper()
 	var mem ws.Memory
-	st := &stage{slow: slow, sides: make(chan *proxy.Side, 2), left: make(chan error, 2)}
+	st := &stage{slow: slow, sides: make(chan *proxy.Side, 2), left: make(chan error, 2), answers: make(chan string, len(ids))}
 	st.engine = proxy.New(proxy.Limits{}, proxy.Hooks{}, &mem)
 	srv := socketio.NewServer(socketio.Options{Handler: st, Memory: &mem, Times: socketio.Times{Linger: 5 * time.Millisecond},
 		Limits: socketio.Limits{LongEvents: proxy.Queue},
@@ -116,7 +131,7 @@ func play(t *testing.T, frames []byte, slow bool) (heard map[string]string, end 
 		t.Fatal(err)
 	}
 	running.Go(func() { _ = cl.Run(ctx) })
-	callee := <-st.sides
+	st.callee = <-st.sides
 
 	u := *base
 	u.Path, u.RawQuery = "/socket.io/", "EIO=3&transport=websocket"
@@ -125,11 +140,15 @@ func play(t *testing.T, frames []byte, slow bool) (heard map[string]string, end 
 		t.Fatal(err)
 	}
 	running.Go(func() { drain(c) })
-	dialer := <-st.sides
+	<-st.sides
 	for _, id := range ids {
-		answer := make(chan string, 1)
-		st.engine.Dial(dialer, callee, proxy.Request{From: "/a", To: "/b", ID: id, Answer: func(_ *socketio.Flusher, reason string) { answer <- reason }})
-		if reason := <-answer; reason != "" {
+		b := c.Batch()
+		b.Add(ws.Text, new(wire.Builder).Event(nil, wire.NoAck, "dial").Str(id).Done())
+		if err := b.Flush(nil); err != nil {
+			t.Fatal(err)
+		}
+		b.Done()
+		if reason := <-st.answers; reason != "" {
 			t.Fatal(reason)
 		}
 	}

@@ -52,8 +52,8 @@ func (s *Side) Counts() (asDialer, asCallee int) {
 	return len(s.asDialer), len(s.asCallee)
 }
 
-// Dial starts a dial from s to callee. Its outcome, at once or later, goes to
-// req.Answer; it must not be called with locks that Answer takes.
+// Dial starts a dial from s, in its receive path, to callee. Its outcome, at once or
+// later, goes to req.Answer; it must not be called with locks that Answer takes.
 func (e *Engine) Dial(s, callee *Side, req Request) {
 	if !s.mayDial(&req) {
 		return

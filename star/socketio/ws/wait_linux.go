@@ -2,6 +2,7 @@ package ws
 
 import (
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -9,51 +10,63 @@ import (
 // canWait says that a reader can wait for a descriptor without a buffer.
 const canWait = true
 
-// readNow reads what is there; again is true when nothing is.
-func readNow(fd uintptr, b []byte) (n int, again bool, err error) {
+// The calls below never wait: the descriptor does not block. So the scheduler need
+// not be told of them, which would wake its watching thread for each that comes to
+// an idle process.
+
+// maxVector is how many parts one call takes.
+const maxVector = 32
+
+// call makes one system call; again is true when it would have to wait.
+func call(trap, fd uintptr, p unsafe.Pointer, n int) (done int, again bool, err error) {
 	for {
-		n, err = unix.Read(int(fd), b)
-		switch err {
+		r, _, errno := syscall.RawSyscall(trap, fd, uintptr(p), uintptr(n))
+		switch errno {
+		case 0:
+			return int(r), false, nil
 		case syscall.EINTR:
 			continue
 		case syscall.EAGAIN:
 			return 0, true, nil
 		}
-		return n, false, err
+		return 0, false, errno
 	}
+}
+
+// vectored is call for parts, as many of them as it takes.
+func vectored(trap, fd uintptr, parts [][]byte) (done int, again bool, err error) {
+	var v [maxVector]unix.Iovec
+	n := 0
+	for _, p := range parts {
+		if n == maxVector {
+			break
+		}
+		if len(p) > 0 {
+			v[n].Base = &p[0]
+			v[n].SetLen(len(p))
+			n++
+		}
+	}
+	return call(trap, fd, unsafe.Pointer(&v), n)
+}
+
+// readNow reads what is there; again is true when nothing is.
+func readNow(fd uintptr, b []byte) (n int, again bool, err error) {
+	return call(unix.SYS_READ, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b))
 }
 
 // readParts is readNow for some parts, each filled before the next.
 func readParts(fd uintptr, parts [][]byte) (n int, again bool, err error) {
-	for {
-		n, err = unix.Readv(int(fd), parts)
-		switch err {
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, true, nil
-		}
-		return n, false, err
-	}
+	return vectored(unix.SYS_READV, fd, parts)
 }
 
 // writeNow writes as much of the parts as goes without waiting; again is true
 // when nothing goes.
 func writeNow(fd uintptr, parts [][]byte) (n int, again bool, err error) {
-	for {
-		if len(parts) == 1 {
-			n, err = unix.Write(int(fd), parts[0])
-		} else {
-			n, err = unix.Writev(int(fd), parts)
-		}
-		switch err {
-		case syscall.EINTR:
-			continue
-		case syscall.EAGAIN:
-			return 0, true, nil
-		}
-		return max(n, 0), false, err
+	if len(parts) == 1 {
+		return call(unix.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(parts[0])), len(parts[0]))
 	}
+	return vectored(unix.SYS_WRITEV, fd, parts)
 }
 
 // setUnsent bounds what a socket of TCP holds unsent.
