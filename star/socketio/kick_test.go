@@ -93,7 +93,6 @@ func TestReceivePathWrites(t *testing.T) {
 
 // pair has two sockets; what one says is told to the other, and itself.
 type pair struct {
-	said    chan string
 	release chan struct{}
 
 	mu  sync.Mutex
