@@ -85,7 +85,7 @@ func (c *circuits) SkipResolve(context.Context, ma.Multiaddr) bool { return true
 
 // Dial is steps 1 to 4.
 func (c *circuits) Dial(ctx context.Context, a ma.Multiaddr, to peer.ID) (transport.CapableConn, error) {
-	relay, err := relayOf(a)
+	relay, err := c.relayOf(a, to)
 	if err != nil {
 		return nil, err
 	}
@@ -248,6 +248,24 @@ func relayOf(a ma.Multiaddr) (peer.AddrInfo, error) {
 		return peer.AddrInfo{}, fmt.Errorf("circuit address %s: %w", a, err)
 	}
 	return *info, nil
+}
+
+// relayOf is relayOf with all that the page knows of where that relay is: with
+// the one address alone the node might reach it through another relay, and stay
+// there, although a direct address was known too.
+func (c *circuits) relayOf(a ma.Multiaddr, to peer.ID) (peer.AddrInfo, error) {
+	relay, err := relayOf(a)
+	page := c.node.page(c.local)
+	if err != nil || page == nil {
+		return relay, err
+	}
+	for _, other := range page.bare.peers.Addrs(to) {
+		if same, err := relayOf(other); err == nil && same.ID == relay.ID {
+			relay.Addrs = append(relay.Addrs, same.Addrs...)
+		}
+	}
+	relay.Addrs = ma.Unique(relay.Addrs)
+	return relay, nil
 }
 
 // Listen gives the circuits that the node hands over, after the handshake.

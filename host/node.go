@@ -52,6 +52,7 @@ type Node struct {
 	pageListen []ma.Multiaddr
 	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
 	maxShaking int          // of each node: circuits that haven't finished their handshake
+	puncher    puncher      // without a service where there is no hole punching
 	background sync.WaitGroup
 	making     sync.WaitGroup // calls of Page under way
 	cancel     context.CancelFunc
@@ -114,7 +115,10 @@ func (n *Node) start(ctx context.Context, key identity.Key) (err error) {
 	if n.net, err = newEndpoint(n, n.host); err != nil {
 		return err
 	}
-	n.host.Network().Notify(&libnet.NotifyBundle{DisconnectedF: n.forgetPunch})
+	n.host.Network().Notify(&libnet.NotifyBundle{DisconnectedF: n.forgetPunch, ConnectedF: n.moveCircuits})
+	if err := n.startPunching(ctx); err != nil {
+		return fmt.Errorf("watch own addresses: %w", err)
+	}
 	if err := n.startRelaying(); err != nil {
 		return err
 	}
@@ -172,7 +176,7 @@ func (n *Node) hostOptions(key identity.Key) (_ []libp2p.Option, unused []io.Clo
 		opts = append(opts,
 			libp2p.EnableNATService(),
 			libp2p.EnableAutoNATv2(),
-			libp2p.EnableHolePunching(holepunch.WithTracer((*punchTracer)(n))),
+			libp2p.EnableHolePunching(holepunch.WithTracer((*punchTracer)(n)), n.keepService),
 		)
 	}
 	opts = append(opts, libp2p.AddrsFactory(n.announced))

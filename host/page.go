@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	libhost "github.com/libp2p/go-libp2p/core/host"
+	libnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -104,6 +105,7 @@ func (n *Node) newPage(key identity.Key) (*Page, error) {
 		_ = bare.Close()
 		return nil, err
 	}
+	bare.swarm.Notify(&libnet.NotifyBundle{ConnectedF: func(_ libnet.Network, c libnet.Conn) { n.moveCircuit(c) }})
 	return p, nil
 }
 

@@ -1,9 +1,18 @@
 package host
 
 import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/event"
 	libnet "github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/parley-p2p/parley/network"
 )
 
 // punchTracer is the Node as it hears of hole punching.
@@ -33,4 +42,145 @@ func (n *Node) wasPunched(c libnet.Conn) bool {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	return n.punched[c.RemotePeer()] && c.LocalPeer() == n.host.ID() && manet.IsPublicAddr(c.RemoteMultiaddr())
+}
+
+// Numbers of the puncher.
+const (
+	punchFirst = time.Second     // after the circuit came, four times as long each time …
+	punchLast  = 5 * time.Minute // … up to this
+	maxPunches = 4               // attempts at once
+)
+
+// puncher tries again to punch a hole to peers that came through a relay. libp2p
+// tries once, when the circuit comes in, and gives up where either side doesn't
+// know yet how it is seen from outside: as a node that has just started, or has
+// changed networks.
+//
+//	circuit comes in ── libp2p tries ── 1 s ── again ── 4 s ── again … 5 min ── again
+//
+// It is for the side that was called to begin: so it is the one that tries again.
+type puncher struct {
+	// Static after construction.
+	node    *Node
+	service *holepunch.Service
+	moved   event.Subscription // the own addresses changed
+	wake    chan struct{}      // capacity 1
+	slots   chan struct{}      // capacity maxPunches
+
+	// Owned by run.
+	peers map[peer.ID]*retry
+}
+
+type retry struct {
+	wait time.Duration
+	next time.Time
+}
+
+// keepService is the option by which the service is had that libp2p makes.
+func (n *Node) keepService(s *holepunch.Service) error {
+	n.puncher.service = s
+	return nil
+}
+
+// startPunching makes the puncher run until ctx ends, where there is a service.
+func (n *Node) startPunching(ctx context.Context) (err error) {
+	p := &n.puncher
+	if p.service == nil {
+		return nil
+	}
+	p.node, p.peers = n, make(map[peer.ID]*retry)
+	p.wake, p.slots = make(chan struct{}, 1), make(chan struct{}, maxPunches)
+	if p.moved, err = n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated), eventbus.Name("parley puncher")); err != nil {
+		return err
+	}
+	n.host.Network().Notify(&libnet.NotifyBundle{ConnectedF: func(_ libnet.Network, c libnet.Conn) {
+		if cameByCircuit(c) {
+			select {
+			case p.wake <- struct{}{}:
+			default:
+			}
+		}
+	}})
+	n.background.Go(func() { p.run(ctx) })
+	return nil
+}
+
+func cameByCircuit(c libnet.Conn) bool {
+	return c.Stat().Direction == libnet.DirInbound && pathOfAddr(c.RemoteMultiaddr()) == network.PathRelay
+}
+
+// run starts the attempts that are due until ctx ends.
+func (p *puncher) run(ctx context.Context) {
+	defer p.moved.Close()
+	timer := time.NewTimer(punchLast)
+	defer timer.Stop()
+	for {
+		select {
+		case <-p.wake:
+		case <-timer.C:
+		case _, ok := <-p.moved.Out():
+			if !ok {
+				return
+			}
+			clear(p.peers) // what failed before may work now
+		case <-ctx.Done():
+			return
+		}
+		timer.Reset(p.look(time.Now()))
+	}
+}
+
+// look starts what is due and says when the next is.
+func (p *puncher) look(now time.Time) time.Duration {
+	next := punchLast
+	seen := make(map[peer.ID]bool)
+	for _, c := range p.node.host.Network().Conns() {
+		id := c.RemotePeer()
+		if seen[id] || !cameByCircuit(c) || p.node.directTo(id) {
+			continue
+		}
+		seen[id] = true
+		r := p.peers[id]
+		if r == nil {
+			r = &retry{wait: punchFirst, next: now.Add(punchFirst)}
+			p.peers[id] = r
+		}
+		if !r.next.After(now) && p.try(id) {
+			r.wait = min(4*r.wait, punchLast)
+			r.next = now.Add(r.wait)
+		}
+		next = min(next, max(r.next.Sub(now), punchFirst/4))
+	}
+	for id := range p.peers {
+		if !seen[id] {
+			delete(p.peers, id)
+		}
+	}
+	return next
+}
+
+// try starts an attempt; false where it has to wait: for others, or until the
+// node knows of an address that it is seen at.
+func (p *puncher) try(id peer.ID) bool {
+	if !slices.Contains(p.node.host.Mux().Protocols(), holepunch.Protocol) {
+		return false
+	}
+	select {
+	case p.slots <- struct{}{}:
+	default:
+		return false
+	}
+	p.node.background.Go(func() { // run's own place in background is held meanwhile
+		defer func() { <-p.slots }()
+		err := p.service.DirectConnect(id) // ends with the service, which the host closes
+		p.node.log.Debug("tried again for a direct path", "peer", id, "err", err)
+	})
+	return true
+}
+
+// directTo reports whether there is a connection to a node with nobody between.
+func (n *Node) directTo(id peer.ID) bool {
+	return slices.ContainsFunc(n.host.Network().ConnsToPeer(id), func(c libnet.Conn) bool {
+		return !c.IsClosed() && pathOfAddr(c.RemoteMultiaddr()) == network.PathDirect
+	})
 }
