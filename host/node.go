@@ -176,7 +176,8 @@ func (n *Node) hostOptions(key identity.Key) (_ []libp2p.Option, unused []io.Clo
 		opts = append(opts,
 			libp2p.EnableNATService(),
 			libp2p.EnableAutoNATv2(),
-			libp2p.EnableHolePunching(holepunch.WithTracer((*punchTracer)(n)), n.keepService),
+			libp2p.EnableHolePunching(holepunch.WithTracer((*punchTracer)(n)),
+				holepunch.DirectDialTimeout(punchTimeout), n.keepService),
 		)
 	}
 	opts = append(opts, libp2p.AddrsFactory(n.announced))

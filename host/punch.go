@@ -10,6 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/host/eventbus"
 	"github.com/libp2p/go-libp2p/p2p/protocol/holepunch"
+	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/parley-p2p/parley/network"
@@ -49,16 +50,21 @@ const (
 	punchFirst = time.Second     // after the circuit came, four times as long each time …
 	punchLast  = 5 * time.Minute // … up to this
 	maxPunches = 4               // attempts at once
+
+	// punchTimeout bounds each dial of an attempt. The first is without agreement,
+	// and lasts as long as it may where a firewall swallows it.
+	punchTimeout = 5 * time.Second
 )
 
-// puncher tries again to punch a hole to peers that came through a relay. libp2p
-// tries once, when the circuit comes in, and gives up where either side doesn't
-// know yet how it is seen from outside: as a node that has just started, or has
-// changed networks.
+// puncher tries again for a direct connection to peers that are reached through a
+// relay. libp2p tries once: the side that was called dials, and then agrees on a
+// hole with the other; it gives up where either doesn't know yet how it is seen
+// from outside, as a node that has just started or has changed networks. And it
+// never has the side that called dial again, which a relay has overtaken.
 //
-//	circuit comes in ── libp2p tries ── 1 s ── again ── 4 s ── again … 5 min ── again
-//
-// It is for the side that was called to begin: so it is the one that tries again.
+//	connected through a relay ── libp2p tries ── 1 s ── again ── 4 s ── again … 5 min ── again
+//	  called:  dial, then agree on a hole
+//	  calling: dial, where a public address is known
 type puncher struct {
 	// Static after construction.
 	node    *Node
@@ -94,7 +100,7 @@ func (n *Node) startPunching(ctx context.Context) (err error) {
 		return err
 	}
 	n.host.Network().Notify(&libnet.NotifyBundle{ConnectedF: func(_ libnet.Network, c libnet.Conn) {
-		if cameByCircuit(c) {
+		if pathOfAddr(c.RemoteMultiaddr()) == network.PathRelay {
 			select {
 			case p.wake <- struct{}{}:
 			default:
@@ -103,10 +109,6 @@ func (n *Node) startPunching(ctx context.Context) (err error) {
 	}})
 	n.background.Go(func() { p.run(ctx) })
 	return nil
-}
-
-func cameByCircuit(c libnet.Conn) bool {
-	return c.Stat().Direction == libnet.DirInbound && pathOfAddr(c.RemoteMultiaddr()) == network.PathRelay
 }
 
 // run starts the attempts that are due until ctx ends.
@@ -136,7 +138,7 @@ func (p *puncher) look(now time.Time) time.Duration {
 	seen := make(map[peer.ID]bool)
 	for _, c := range p.node.host.Network().Conns() {
 		id := c.RemotePeer()
-		if seen[id] || !cameByCircuit(c) || p.node.directTo(id) {
+		if seen[id] || pathOfAddr(c.RemoteMultiaddr()) != network.PathRelay || p.node.directTo(id) {
 			continue
 		}
 		seen[id] = true
@@ -145,7 +147,7 @@ func (p *puncher) look(now time.Time) time.Duration {
 			r = &retry{wait: punchFirst, next: now.Add(punchFirst)}
 			p.peers[id] = r
 		}
-		if !r.next.After(now) && p.try(id) {
+		if !r.next.After(now) && p.try(c) {
 			r.wait = min(4*r.wait, punchLast)
 			r.next = now.Add(r.wait)
 		}
@@ -161,7 +163,14 @@ func (p *puncher) look(now time.Time) time.Duration {
 
 // try starts an attempt; false where it has to wait: for others, or until the
 // node knows of an address that it is seen at.
-func (p *puncher) try(id peer.ID) bool {
+func (p *puncher) try(c libnet.Conn) bool {
+	id := c.RemotePeer()
+	if c.Stat().Direction == libnet.DirOutbound {
+		if slices.ContainsFunc(p.node.host.Peerstore().Addrs(id), isPublicDirect) {
+			p.node.Improve(id)
+		}
+		return true
+	}
 	if !slices.Contains(p.node.host.Mux().Protocols(), holepunch.Protocol) {
 		return false
 	}
@@ -176,6 +185,10 @@ func (p *puncher) try(id peer.ID) bool {
 		p.node.log.Debug("tried again for a direct path", "peer", id, "err", err)
 	})
 	return true
+}
+
+func isPublicDirect(a ma.Multiaddr) bool {
+	return pathOfAddr(a) == network.PathDirect && manet.IsPublicAddr(a)
 }
 
 // directTo reports whether there is a connection to a node with nobody between.

@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 )
 
 // Numbers of the relay client.
@@ -199,25 +200,31 @@ func (c *relayClient) refuse(id peer.ID, now time.Time) {
 	}
 }
 
-// through are the addresses by which a relay leads to the node.
+// through are the best addresses by which a relay leads to the node. A relay tells
+// all of its own: those of its own machine are of use to nobody else.
 func (c *relayClient) through(relay peer.ID, told []ma.Multiaddr) []ma.Multiaddr {
 	circuit := ma.StringCast("/p2p/" + relay.String()).Encapsulate(circuitAddr)
 	if len(told) == 0 {
 		told = c.node.host.Peerstore().Addrs(relay)
 	}
-	var out []ma.Multiaddr
+	here := slices.ContainsFunc(c.node.host.Network().ConnsToPeer(relay), func(c libnet.Conn) bool {
+		return manet.IsIPLoopback(c.RemoteMultiaddr())
+	})
+	var good []ma.Multiaddr
 	for _, a := range told {
-		if isCircuit(a) || len(out) >= maxRelayAddrs {
-			continue
-		}
 		if rest, last := ma.SplitLast(a); last != nil && last.Protocol().Code == ma.P_P2P {
 			a = rest
 		}
-		if len(a) > 0 {
-			out = append(out, a.Encapsulate(circuit))
+		if len(a) > 0 && !isCircuit(a) && (here || !manet.IsIPLoopback(a)) {
+			good = append(good, a)
 		}
 	}
-	return out
+	slices.SortStableFunc(good, func(a, b ma.Multiaddr) int { return viaRank(a) - viaRank(b) })
+	good = good[:min(len(good), maxRelayAddrs)]
+	for i, a := range good {
+		good[i] = a.Encapsulate(circuit)
+	}
+	return good
 }
 
 // announce tells the host which relays lead to it.

@@ -78,6 +78,7 @@ func rules(kind Kind) string {
 			chain blocked { type filter hook forward priority -10; policy accept; }
 			chain forward {
 				type filter hook forward priority 0; policy accept;
+				ct state invalid drop
 				iifname != wan accept
 				ct state established,related accept
 				ct status dnat accept
