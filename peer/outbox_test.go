@@ -130,9 +130,7 @@ func TestWaitingForTheOutbox(t *testing.T) {
 		to := handling()
 		s.w.peer(s.n, 2, to, chat)
 		rest(t, s, 10, "")
-		if got := len(to.texts()); got != 30 {
-			t.Fatalf("%d came", got)
-		}
+		to.wait(t, 30)
 	})
 	play("nobody comes", Config{}, func(t *testing.T, s *scene) {
 		rest(t, s, 10, identity.CodeUnreachable)
@@ -204,8 +202,8 @@ func TestWaitingForTheOutbox(t *testing.T) {
 				t.Fatal(o.Err)
 			}
 		}
-		if got := to.texts(); len(got) != 32 || got[31] != "small" {
-			t.Fatalf("%d came", len(got))
+		if d := to.wait(t, 32); string(d.Content().Data) != "small" {
+			t.Fatalf("the last is %.10q", d.Content().Data)
 		}
 	})
 }
