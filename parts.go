@@ -74,8 +74,10 @@ func (c Config) peerConfig() peer.Config {
 	return peer.Config{
 		MaxMessage:  int(c.Limits.MaxMessage),
 		Outbox:      int(c.Limits.Outbox),
+		OutboxTotal: 4 * int(c.Limits.Outbox),
 		SendTimeout: time.Duration(c.Peer.SendTimeout),
 		Reserved:    []network.Protocol{network.Protocol(c.P2P.ProtocolName)},
+		Log:         c.Log,
 	}
 }
 

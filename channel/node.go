@@ -73,6 +73,7 @@ func New(cfg Config) (*Node, error) {
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
+	n.log = n.log.With("component", "channel")
 	if self, err := identity.AgentOf(cfg.Network.Local()); err == nil {
 		n.self = self
 	}

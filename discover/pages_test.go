@@ -2,15 +2,19 @@ package discover
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/internal/peertest"
+	"github.com/parley-p2p/parley/network"
 )
 
 // signed makes a page and its record, with a body of about 4 KiB.
@@ -183,5 +187,30 @@ func TestPlausibleAddresses(t *testing.T) {
 	}
 	if got := a.d.plausible(b.Local(), all); len(got) != 3 {
 		t.Errorf("from the own machine: %v, want all", got)
+	}
+}
+
+// TestG_R2_QuestionsHaveADeadline: a node that is asked for pages and says nothing,
+// or never ends what it says, holds nobody up for longer than 5 s.
+func TestG_R2_QuestionsHaveADeadline(t *testing.T) {
+	for name, answer := range map[string][]byte{"silence": nil, "half an answer": {200, 1, 1, 2, 3}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cluster := peertest.New()
+				defer cluster.Close()
+				asker, mute := cluster.Host(newKey(t)), cluster.Host(newKey(t))
+				mute.Handle(PagesProtocol, func(ctx context.Context, s network.Stream) {
+					_, _ = s.Write(answer)
+					<-ctx.Done()
+				})
+				began := time.Now()
+				err := askNode(t.Context(), asker, mute.Local(), []identity.PeerID{newKey(t).PeerID()}, func(pageRecord, []byte) {
+					t.Error("an answer was found in it")
+				})
+				if took := time.Since(began); err == nil || took != askTimeout {
+					t.Errorf("ended after %v with %v", took, err)
+				}
+			})
+		})
 	}
 }

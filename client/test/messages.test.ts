@@ -110,7 +110,7 @@ describe('request', () => {
     log.mockRestore()
   })
 
-  test('G_D12: a handler may await any call, even to the one who asks', async () => {
+  test('G-D12: a handler may await any call, even to the one who asks', async () => {
     const { alice, bob } = await two()
     await alice.start('name', () => 'alice')
     await bob.start('greet', async ({ from }) => `hello ${await bob.request(from, 'name')}`)

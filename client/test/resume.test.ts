@@ -227,7 +227,7 @@ describe('a session that is over', () => {
 })
 
 describe('close', () => {
-  test('settles every call, ends every loop, says goodbye, and leaves no timer', async () => {
+  test('settles every call, ends every loop, says goodbye, and leaves no timer (G-D12)', async () => {
     const { alice } = await two()
     const room = alice.subscribe('room')
     await room.ready

@@ -210,9 +210,9 @@ func TestVersionAndHelp(t *testing.T) {
 	}
 }
 
-// TestStops: the first signal ends in order, the second or five seconds end at
-// once.
-func TestStops(t *testing.T) {
+// TestG_R2_SignalEndsWithinFiveSeconds: the first signal ends in order, the second or
+// five seconds end at once.
+func TestG_R2_SignalEndsWithinFiveSeconds(t *testing.T) {
 	tests := []struct {
 		name      string
 		signals   []time.Duration // when they come

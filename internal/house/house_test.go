@@ -201,7 +201,9 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 	}
 }
 
-func TestFilesStayReadable(t *testing.T) {
+// TestG_R12_FilesStayReadable: no file grows beyond what can be read at once. That
+// there is one implementation of each operation is the import table's business.
+func TestG_R12_FilesStayReadable(t *testing.T) {
 	const most = 600
 	for name, body := range repository(t) {
 		ext := path.Ext(name)

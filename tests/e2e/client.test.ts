@@ -118,7 +118,7 @@ describe('a program', () => {
     expect(new Set(resumed)).toEqual(new Set([true]))
   })
 
-  test.each(['queued', 'handled'] as const)('a full outbox is a promise that waits: %s', async (level) => {
+  test.each(['queued', 'handled'] as const)('a full outbox is a promise that waits: %s (G-D9)', async (level) => {
     const small = await Parley.start({ connect: parley.addresses, args: ['--set', 'limits.outbox=256KiB', '--set', 'limits.maxMessage=64KiB'] })
     ending.push(() => small.stop())
     const [alice, bob] = [await program('alice', {}, small), await program('bob')]
@@ -205,7 +205,7 @@ describe('a program', () => {
     if (!('WebSocket' in globalThis)) expect(run()).toBe('unsupported')
   })
 
-  test('everything settles when the node ends', async () => {
+  test('everything settles when the node ends (G-D12)', async () => {
     const node = await Parley.start({ auth: 'none', site })
     const alice = await program('alice', { retry: { min: 10_000 } }, node)
     const sent = alice.send('12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN', 'x', 1).catch((e) => e.code)

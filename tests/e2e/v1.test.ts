@@ -255,7 +255,7 @@ describe('the weaknesses of the existing client', () => {
     expect(await log(ada)).toEqual([['data', bo.id, 1]])
   })
 
-  test('rows 6 and 7: files that are not there settle every call, and the next equal one', async () => {
+  test('rows 6 and 7: files that are not there settle every call, and the next equal one (G-D12)', async () => {
     const ada = await visit(one)
     const none = 'files are not available on this node'
     for (let i = 0; i < 3; i++) {
@@ -268,7 +268,7 @@ describe('the weaknesses of the existing client', () => {
     expect(await run(ada, `client.removeFile('a.txt')`)).toBe(`error: ${none}`)
   })
 
-  test('rows 8 and 9: a node that stops answers what is pending, then the page is told', async () => {
+  test('rows 8 and 9: a node that stops answers what is pending, then the page is told (G-D12)', async () => {
     const node = await Parley.start({ site, args: ['--set', 'peer.sendTimeout=60s'] })
     const ada = await visit(node)
     await listen(ada, 'talk')
