@@ -57,6 +57,41 @@ type Page2 struct {
 	queue    []v2.Frame
 	nextID   uint64
 	Patience time.Duration // bounds every wait
+	Seen     *Seen         // what went over its sockets; nil: not noted
+}
+
+// Seen is which frames went over the sockets of v2 pages, and which error codes
+// came. It is for one goroutine.
+type Seen struct {
+	Sent, Came map[v2.Kind]bool
+	Codes      map[identity.Code]bool
+}
+
+// NewSeen makes an empty one.
+func NewSeen() *Seen {
+	return &Seen{map[v2.Kind]bool{}, map[v2.Kind]bool{}, map[identity.Code]bool{}}
+}
+
+func (s *Seen) came(t testing.TB, f v2.Frame) {
+	if s == nil {
+		return
+	}
+	s.Came[f.Kind] = true
+	at := map[v2.Kind]int{v2.KindBye: 0, v2.KindError: 1, v2.KindEnd: 1}
+	if i, ok := at[f.Kind]; ok {
+		s.Codes[identity.Code(Elements(t, f)[i].(string))] = true
+	}
+}
+
+func (s *Seen) sent(frames []byte) {
+	for s != nil && len(frames) > 0 {
+		f, rest, err := v2.Next(frames)
+		if err != nil {
+			return
+		}
+		s.Sent[f.Kind] = true
+		frames = rest
+	}
 }
 
 // Join2 opens a socket and says hello.
@@ -70,7 +105,7 @@ func Join2(t testing.TB, s *Server, h v2.HelloFrame) *Page2 {
 // Open2 opens a socket for v2 and says nothing.
 func Open2(t testing.TB, s *Server) *Page2 {
 	t.Helper()
-	return &Page2{t: t, Patience: patience, WS: DialVia(t, s.Client, s.URL, s.Header, append([]string{v2.Subprotocol}, s.Offer...)...)}
+	return &Page2{t: t, Patience: patience, Seen: s.Seen, WS: DialVia(t, s.Client, s.URL, s.Header, append([]string{v2.Subprotocol}, s.Offer...)...)}
 }
 
 // Resume opens another socket for the session of p, as a page does that got n
@@ -103,6 +138,7 @@ func (p *Page2) Hello(h v2.HelloFrame) {
 // Write sends one message of frames.
 func (p *Page2) Write(frames []byte) {
 	p.t.Helper()
+	p.Seen.sent(frames)
 	ctx, cancel := context.WithTimeout(context.Background(), p.Patience)
 	defer cancel()
 	if err := p.WS.Write(ctx, websocket.MessageBinary, frames); err != nil {
@@ -130,6 +166,7 @@ func (p *Page2) Read() (v2.Frame, error) {
 	}
 	f := p.queue[0]
 	p.queue = p.queue[1:]
+	p.Seen.came(p.t, f)
 	if f.Kind >= v2.FirstNumbered {
 		p.Got++
 	}

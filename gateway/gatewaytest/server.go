@@ -23,6 +23,7 @@ type Server struct {
 	Offer   []string     // subprotocols that v2 pages offer besides
 	Client  *http.Client // for Dial; nil is the usual one
 	Pipes   *Pipes       // what it listens on, if that is in memory
+	Seen    *Seen        // where v2 pages note what goes over their sockets; nil: nowhere
 }
 
 // As gives the same server as another visitor knocks.

@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -96,7 +97,7 @@ func frameVectors() []vector {
 	v := func(name, from string, raw []byte, format string, args ...any) vector {
 		return vector{Name: name, From: from, Hex: hex.EncodeToString(raw), Value: json.RawMessage(fmt.Sprintf(format, args...))}
 	}
-	return []vector{
+	list := []vector{
 		v("hello, new", "page", v2.AppendHello(nil, v2.HelloFrame{Version: 2}), `[0,{"v":2}]`),
 		v("hello, identity", "page", v2.AppendHello(nil, v2.HelloFrame{Version: 2, Identity: "work"}), `[0,{"v":2,"identity":"work"}]`),
 		v("hello, a key that nobody keeps", "page", v2.AppendHello(nil, v2.HelloFrame{Version: 2, Keyless: true}), `[0,{"v":2,"identity":""}]`),
@@ -175,6 +176,42 @@ func frameVectors() []vector {
 		v("end, with an error", "both", v2.AppendEnd(nil, 2, "lost", "the connection broke", false), `[23,2,"lost","the connection broke"]`),
 		v("end, contents are still to come", "node", v2.AppendEnd(nil, 2, "", "", true), `[23,2,"","",1]`),
 		v("event", "node", v2.AppendEvent(nil, "path", params("peer", bob, "path", "direct")), `[31,"path",{"peer":"%s","path":"direct"}]`, bob),
+	}
+	for _, code := range identity.Codes() {
+		list = append(list, v("error, "+string(code), "node", v2.AppendError(nil, 5, &identity.Error{Code: code, Text: "because"}), `[18,5,"%s","because"]`, code))
+	}
+	return list
+}
+
+// TestVectors_HaveEveryKind: each kind of client/PROTOCOL.md is among the vectors.
+func TestVectors_HaveEveryKind(t *testing.T) {
+	text, err := os.ReadFile("../../client/PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[v2.Kind]bool{}
+	for _, v := range load(t).Frames {
+		f, rest, err := v2.Next(unhex(t, v.Hex))
+		if err != nil || len(rest) > 0 {
+			t.Fatalf("%s: %v", v.Name, err)
+		}
+		there[f.Kind] = true
+	}
+	kinds := 0
+	for _, row := range regexp.MustCompile(`(?m)^\| ((?:\d+ \w+(?:, )?)+) \| (?:page|node|both) \|`).FindAllSubmatch(text, -1) {
+		for one := range strings.SplitSeq(string(row[1]), ", ") {
+			var kind v2.Kind
+			if _, err := fmt.Sscan(one, &kind); err != nil {
+				t.Fatal(one, err)
+			}
+			kinds++
+			if !there[kind] {
+				t.Errorf("no vector is a %s", one)
+			}
+		}
+	}
+	if kinds != len(there) {
+		t.Errorf("the protocol has %d kinds, the vectors %d", kinds, len(there))
 	}
 }
 
