@@ -3,9 +3,10 @@ var codes=["malformed","unknown-method","no-peer","peer-in-use","not-found","unr
 rge","queue-full","limit","timeout","closed","refused","unauthorized","forbidden","cancelled","unsupported","session-lost","network-blocked",
 "internal","unknown","bad-channel-id","bad-space-hash","bad-to-id","bad-from-id","relay-refused","relay-expired","not-joined","lost"],ParleyError=class extends Error{code;retryAfter;constructor(code,message,options={}){
 super(message||code,"cause"in options?{cause:options.cause}:void 0),this.name="ParleyError",this.code=code,this.retryAfter=options.retryAfter}};function givenUp(signal){let cause=signal.reason,timedOut=cause instanceof Error&&cause.name==="TimeoutError";return new ParleyError(timedOut?
-"timeout":"cancelled",timedOut?"no answer in time":"the call was given up",{cause})}function orGivenUp(promise,signal){return signal?new Promise(
-(resolve,reject)=>{let abort=()=>reject(givenUp(signal));signal.addEventListener("abort",abort),signal.aborted&&abort(),promise.then(resolve,
-reject).finally(()=>signal.removeEventListener("abort",abort))}):promise}var subprotocol="parley.v2",grantPrefix="parley.grant.";var levels=["queued","delivered","handled","stored"];var openTimeout=3e4;function nodeUrl(given){if(given!==void 0){let url=new URL(given,pageOrigin());return url.protocol=url.protocol.replace(
+"timeout":"cancelled",timedOut?"no answer in time":"the call was given up",{cause})}function onAbort(signal,callback){return signal?.addEventListener(
+"abort",callback),()=>signal?.removeEventListener("abort",callback)}function orGivenUp(promise,signal){return signal?new Promise((resolve,reject)=>{
+let abort=()=>(done(),reject(givenUp(signal))),done=onAbort(signal,abort);signal.aborted&&abort(),promise.then(resolve,reject).finally(done)}):
+promise}var subprotocol="parley.v2",grantPrefix="parley.grant.";var levels=["queued","delivered","handled","stored"];var openTimeout=3e4;function nodeUrl(given){if(given!==void 0){let url=new URL(given,pageOrigin());return url.protocol=url.protocol.replace(
 /^http/,"ws"),url.pathname==="/"&&(url.pathname="/ws"),url}let origin=pageOrigin();if(!origin)throw new ParleyError("malformed","outside of \
 a page connect() needs the node's url");return new URL(origin.replace(/^http/,"ws")+"/ws")}function pageOrigin(){let{location,origin}=globalThis;
 return[location?.origin,origin].find(o=>o?.startsWith("http"))}async function dial(url,options,signal){let token=typeof options.token=="func\
@@ -127,32 +128,33 @@ lane.key)}};function wireError(code,text,retryAfter){let known=codes.includes(co
 result instanceof Promise&&result.catch(error=>this.failed(error,type))}catch(error){this.failed(error,type)}};return this.addEventListener(
 type,listener,options.signal?{signal:options.signal}:{}),()=>this.removeEventListener(type,listener)}addEventListener(type,listener,options){
 super.addEventListener(type,listener,options),this.#count.set(type,(this.#count.get(type)??0)+1),this.listening(type)}removeEventListener(type,listener,options){
-super.removeEventListener(type,listener,options)}heard(type){return this.#count.has(type)}listening(_type){}failed(error,_type){report(error)}emit(type,detail){
-this.heard(type)&&this.dispatchEvent(new CustomEvent(type,{detail}))}};function report(error){typeof reportError=="function"?reportError(error):
-console.error(error)}var Inbox=class{#writer;#report;#listeners=new Map;#session=0;constructor(writer,report2){this.#writer=writer,this.#report=report2}has(protocol){
-return this.#listeners.has(protocol)}listen(protocol,handler){this.#listeners.set(protocol,{handler,conversations:new Map})}unlisten(protocol){
-let listener=this.#listeners.get(protocol);this.#listeners.delete(protocol);for(let queue of listener?.conversations.values()??[])for(let d=queue.
-shift();d;d=queue.shift())this.#refuse(d,"not-started","the protocol was stopped")}lost(){this.#session++;for(let{conversations}of this.#listeners.
-values())for(let queue of conversations.values())for(;queue.shift(););}message(parts){let[id,from,protocol,data,flags]=parts,message={from,protocol,
-data,wantsReply:(flags&1)!==0},delivery={id,session:this.#session,message},listener=this.#listeners.get(protocol);if(!listener)return this.#refuse(
-delivery,"not-started","the protocol was stopped");let queue=listener.conversations.get(from);if(queue)return queue.push(delivery);this.#converse(
-listener,from,delivery)}async#converse(listener,from,first){let queue=new Fifo;listener.conversations.set(from,queue);for(let d=first;d;d=queue.
-shift()){await this.#handle(listener.handler,d);let room=this.#writer.room();room&&await room}listener.conversations.delete(from)}async#handle(handler,d){
-try{let reply=await handler(d.message);this.#settle(d,encode(d.message.wantsReply?[26,d.id,reply]:[25,d.id]))}catch(error){this.#refuse(d,"r\
-efused",error instanceof Error?error.message:String(error)),error instanceof Refusal||this.#report(error)}}#refuse(d,code,text){this.#settle(
-d,encode([27,d.id,code,text.slice(0,1024)]))}#settle(d,frame){d.session===this.#session&&this.#writer.write(frame)}},Refusal=class extends Error{},
-Listening=class{#stop;#waiting=new Fifo;#asked=new Fifo;#current;#ended=!1;#error;constructor(stop){this.#stop=stop}handle=message=>{let received=new Received(
-message),asked=this.#asked.shift();return asked?(this.#current=received,asked.resolve({done:!1,value:received})):this.#waiting.push(received),
-received.settled};next(){if(this.#current?.done(),this.#current=this.#waiting.shift(),this.#current)return Promise.resolve({done:!1,value:this.#current});
-if(this.#error){let{error}=this.#error;return this.#error=void 0,Promise.reject(error)}return this.#ended?Promise.resolve({done:!0,value:void 0}):
-new Promise((resolve,reject)=>this.#asked.push({resolve,reject}))}async return(){return this.#current?.done(),this.end(),await this.#stop(),
-{done:!0,value:void 0}}end(error){if(this.#ended)return;this.#ended=!0;for(let received of this.#waiting)received.refuse("the protocol was s\
-topped");for(;this.#waiting.shift(););let asked=[...this.#asked];error!==void 0&&!asked.length&&(this.#error={error}),asked.forEach(({resolve,
-reject},i)=>{error!==void 0&&i===0?reject(error):resolve({done:!0,value:void 0})})}[Symbol.asyncIterator](){return this}async[asyncDispose](){
-await this.return()}},Received=class{from;protocol;data;wantsReply;settled;#resolve;#reject;constructor(message){this.from=message.from,this.
-protocol=message.protocol,this.data=message.data,this.wantsReply=message.wantsReply,this.settled=new Promise((resolve,reject)=>{this.#resolve=
-resolve,this.#reject=reject})}reply(data){this.#resolve(data)}refuse(text="refused"){this.#reject(new Refusal(text))}done(){this.wantsReply?
-this.refuse("no reply"):this.#resolve(void 0)}};function watchPage(session,left){let page=globalThis;if(typeof page.addEventListener!="function")return()=>{};let look=()=>session.probe(),shown=()=>page.
+super.removeEventListener(type,listener,options)}heard(type){return this.#count.has(type)}get listenedTo(){return this.#count.size>0}listening(_type){}failed(error,_type){
+report(error)}emit(type,detail){this.heard(type)&&this.dispatchEvent(new CustomEvent(type,{detail}))}};function report(error){typeof reportError==
+"function"?reportError(error):console.error(error)}var Inbox=class{#writer;#report;#listeners=new Map;#session=0;constructor(writer,report2){this.#writer=writer,this.#report=report2}has(protocol,handler){
+let listener=this.#listeners.get(protocol);return listener!==void 0&&(handler===void 0||listener.handler===handler)}listen(protocol,handler,ended){
+this.#listeners.set(protocol,{handler,ended,conversations:new Map})}unlisten(protocol,error){let listener=this.#listeners.get(protocol);this.#listeners.
+delete(protocol),listener?.ended(error);for(let queue of listener?.conversations.values()??[])for(let d=queue.shift();d;d=queue.shift())this.#refuse(
+d,"not-started","the protocol was stopped")}close(error){for(let{ended}of this.#listeners.values())ended(error)}lost(){this.#session++;for(let{
+conversations}of this.#listeners.values())for(let queue of conversations.values())for(;queue.shift(););}message(parts){let[id,from,protocol,
+data,flags]=parts,message={from,protocol,data,wantsReply:(flags&1)!==0},delivery={id,session:this.#session,message},listener=this.#listeners.
+get(protocol);if(!listener)return this.#refuse(delivery,"not-started","the protocol was stopped");let queue=listener.conversations.get(from);
+if(queue)return queue.push(delivery);this.#converse(listener,from,delivery)}async#converse(listener,from,first){let queue=new Fifo;listener.
+conversations.set(from,queue);for(let d=first;d;d=queue.shift()){await this.#handle(listener.handler,d);let room=this.#writer.room();room&&await room}
+listener.conversations.delete(from)}async#handle(handler,d){try{let reply=await handler(d.message);this.#settle(d,encode(d.message.wantsReply?
+[26,d.id,reply]:[25,d.id]))}catch(error){this.#refuse(d,"refused",error instanceof Error?error.message:String(error)),error instanceof Refusal||
+this.#report(error)}}#refuse(d,code,text){this.#settle(d,encode([27,d.id,code,text.slice(0,1024)]))}#settle(d,frame){d.session===this.#session&&
+this.#writer.write(frame)}},Refusal=class extends Error{},Listening=class{#stop;#waiting=new Fifo;#asked=new Fifo;#current;#ended=!1;#error;constructor(stop){
+this.#stop=stop}handle=message=>{let received=new Received(message),asked=this.#asked.shift();return asked?(this.#current=received,asked.resolve(
+{done:!1,value:received})):this.#waiting.push(received),received.settled};next(){if(this.#current?.done(),this.#current=this.#waiting.shift(),
+this.#current)return Promise.resolve({done:!1,value:this.#current});if(this.#error){let{error}=this.#error;return this.#error=void 0,Promise.
+reject(error)}return this.#ended?Promise.resolve({done:!0,value:void 0}):new Promise((resolve,reject)=>this.#asked.push({resolve,reject}))}async return(){
+return this.#current?.done(),this.end(),await this.#stop(),{done:!0,value:void 0}}end(error){if(this.#ended)return;this.#ended=!0;for(let received of this.#waiting)
+received.refuse("the protocol was stopped");for(;this.#waiting.shift(););let asked=[...this.#asked];error!==void 0&&!asked.length&&(this.#error=
+{error}),asked.forEach(({resolve,reject},i)=>{error!==void 0&&i===0?reject(error):resolve({done:!0,value:void 0})})}[Symbol.asyncIterator](){
+return this}async[asyncDispose](){await this.return()}},Received=class{from;protocol;data;wantsReply;settled;#resolve;#reject;constructor(message){
+this.from=message.from,this.protocol=message.protocol,this.data=message.data,this.wantsReply=message.wantsReply,this.settled=new Promise((resolve,reject)=>{
+this.#resolve=resolve,this.#reject=reject})}reply(data){this.#resolve(data)}refuse(text="refused"){this.#reject(new Refusal(text))}done(){this.
+wantsReply?this.refuse("no reply"):this.#resolve(void 0)}};function watchPage(session,left){let page=globalThis;if(typeof page.addEventListener!="function")return()=>{};let look=()=>session.probe(),shown=()=>page.
 document?.visibilityState==="visible"&&look(),hidden=event=>{event.persisted||left()};return page.addEventListener("online",look),page.addEventListener(
 "pageshow",look),page.addEventListener("pagehide",hidden),page.document?.addEventListener("visibilitychange",shown),()=>{page.removeEventListener(
 "online",look),page.removeEventListener("pageshow",look),page.removeEventListener("pagehide",hidden),page.document?.removeEventListener("vis\
@@ -177,17 +179,18 @@ values())this.#here(member)}#here(member){let before=this.members.get(member.pee
 set(member.peer,member);for(let room of this.#rooms)room.tell(before?"change":"join",member)}}#gone(peer){let member=this.members.get(peer);
 if(member){this.members.delete(peer);for(let room of this.#rooms)room.tell("leave",member)}}#failed(error){if(this.owner.report(error),!this.#upkeep.
 wish)for(let room of this.#rooms)room.end(error)}};function presence(state=null){return{state:decode(encode(state))}}function same(a,b){let x=encode(
-a),y=encode(b);return x.length===y.length&&x.every((byte,i)=>byte===y[i])}var TopicRoom=class extends Emitter{ready;#topic;#loops=new Set;#early;#abandon;#ended=!1;#error;constructor(topic,state,signal){
-super(),this.#topic=topic,this.#early=new Loop(()=>{}),this.ready=new Promise((resolve,reject)=>{this.#abandon=reject,topic.enter(this,state).
-then(resolve,reject)}),this.ready.catch(error=>{this.end(error),topic.leave(this).catch(()=>{})});let abort=()=>{this.#leave(givenUp(signal))};
-signal?.addEventListener("abort",abort),signal?.aborted&&abort()}get topic(){return this.#topic.name}get members(){return this.#topic.members}get state(){
+a),y=encode(b);return x.length===y.length&&x.every((byte,i)=>byte===y[i])}var TopicRoom=class extends Emitter{ready;#topic;#loops=new Set;#early;#abandon;#heedless;#leaving;#ended=!1;#error;constructor(topic,state,signal){
+super(),this.#topic=topic,this.#early=new Loop(()=>{}),this.ready=new Promise((resolve,reject)=>{this.#abandon=reject,signal?.aborted?reject(
+givenUp(signal)):topic.enter(this,state).then(resolve,reject)}),this.ready.catch(error=>{this.end(error),topic.leave(this).catch(()=>{})});let abort=()=>{
+this.#leave(givenUp(signal))};this.#heedless=onAbort(signal,abort)}get topic(){return this.#topic.name}get members(){return this.#topic.members}get state(){
 return this.#topic.state}set state(state){this.#topic.setState(state).catch(error=>this.#topic.owner.report(error))}publish(data,options){return this.#topic.
-owner.publish(this.topic,data,options)}close(){return this.#leave(new ParleyError("closed","the room was closed"))}async#leave(reason){this.#ended||
-(this.end(),this.#abandon(reason),await this.#topic.leave(this).catch(()=>{}))}async[asyncDispose](){await this.close()}[Symbol.asyncIterator](){
-let loop=new Loop(count=>this.#dropped(count));return loop.onReturn=()=>this.#loops.delete(loop),this.#handOver((p,size)=>loop.push(p,size)),
-this.#ended&&loop.end(this.#error),this.#loops.add(loop),loop}take(publication,size){this.#early?.push(publication,size);for(let loop of this.#loops)
-loop.push(publication,size);this.emit("message",publication)}tell(type,detail){this.emit(type,detail)}end(error){if(!this.#ended){this.#ended=
-!0,this.#error=error,this.#early?.end(error);for(let loop of this.#loops)loop.end(error)}}listening(type){type==="message"&&this.#handOver(p=>this.
+owner.publish(this.topic,data,options)}close({signal}={}){return orGivenUp(this.#leave(new ParleyError("closed","the room was closed")),signal)}#leave(reason){
+return this.#ended?this.#leaving??Promise.resolve():(this.end(),this.#abandon(reason),this.#leaving=this.#topic.leave(this).catch(()=>{}))}async[asyncDispose](){
+await this.close()}[Symbol.asyncIterator](){let loop=new Loop(count=>this.#dropped(count));return loop.onReturn=()=>this.#returned(loop),this.#handOver(
+(p,size)=>loop.push(p,size)),this.#ended&&loop.end(this.#error),this.#loops.add(loop),loop}#returned(loop){this.#loops.delete(loop),!this.#loops.
+size&&!this.listenedTo&&this.close()}take(publication,size){this.#early?.push(publication,size);for(let loop of this.#loops)loop.push(publication,
+size);this.emit("message",publication)}tell(type,detail){this.emit(type,detail)}end(error){if(!this.#ended){this.#ended=!0,this.#error=error,
+this.#heedless?.(),this.#early?.end(error);for(let loop of this.#loops)loop.end(error)}}listening(type){type==="message"&&this.#handOver(p=>this.
 emit("message",p))}failed(error){this.#topic.owner.report(error)}#handOver(to){let early=this.#early;if(this.#early=void 0,early)for(let{publication,
 size}of early.rest())to(publication,size)}#dropped(count){this.emit("lost",{topic:this.topic,count}),this.#topic.owner.lost(this.topic,count)}},
 Loop=class{#queue=new Fifo;#asked=new Fifo;#dropped;#bytes=0;#ended=!1;#error;onReturn=()=>{};constructor(dropped){this.#dropped=dropped}push(publication,size){
@@ -268,33 +271,34 @@ enqueue(content),this.#read+=Math.max(minCost,content.length),this.#read>=pageWi
 error?this.#reading.error(error):this.#reading.close()}catch{}}opened(window,info){this.#info=info,this.credit(window)}content(bytes){this.#finished||
 (this.#asked?this.#give(bytes):this.#inbox.push(bytes))}credit(n){this.#credit+=n,this.#pump()}end(code,text,more){let error=code===""?void 0:
 new ParleyError(code,text||code),deaf=error??new ParleyError("closed","the channel is closed");this.#deaf||this.#writing?.error(deaf),this.#deafen(
-deaf),this.#settleClosed(code===""?null:{code,text}),!more&&(this.#over=!0,this.#finished??={error},this.#finish(),this.#settleOver())}async close(reason){
-reason?this.#fail(reason.code??"unknown",reason.text??""):this.#closeInOrder(),await this.#isOver}#fail(code,text){this.#over||this.#failed||
-(this.#failed=!0,this.#stopReading(),this.#deafen(new ParleyError("closed","this end closed the channel")),this.#settleClosed({code,text}),this.#owner.
-write(encode([23,this.id,code,text.slice(0,1024)])))}#closeInOrder(){if(this.#closing||this.#over||this.#failed)return;this.#closing=!0,this.#stopReading();
-let last=encode([23,this.id,"",""]);this.#waiting.length?this.#waiting.push({frame:last,cost:0,sent:()=>{},failed:()=>{}}):this.#owner.write(
-last),this.#deaf??=new ParleyError("closed","this end closed the channel")}#stopReading(){for(;this.#inbox.shift(););this.#finished??={error:void 0},
-this.#finish()}async[asyncDispose](){await this.close()}};function iterate(stream){let reader=stream.getReader(),left=!1,leave=()=>{left||reader.
-releaseLock(),left=!0};return{async next(){if(left)return{done:!0,value:void 0};try{let{done,value}=await reader.read();return done?(leave(),
-{done,value:void 0}):{done,value}}catch(error){throw leave(),error}},async return(){return leave(),{done:!0,value:void 0}}}}function bytesOf(data){
-if(data instanceof ArrayBuffer)return new Uint8Array(data);if(ArrayBuffer.isView(data))return new Uint8Array(data.buffer,data.byteOffset,data.
-byteLength);throw new ParleyError("malformed","a channel carries bytes: a Uint8Array, another view, or an ArrayBuffer")}function infoOf({remote,verified,path,relay,rtt}){return{remote,verified,path,rtt,...relay?{relay}:{}}}var Spaces=class{owner;#rooms=new Map;#channels=new Map;#opening=new Set;#nextId=1;#session=0;constructor(owner){
+deaf),this.#settleClosed(code===""?null:{code,text}),!more&&(this.#over=!0,this.#finished??={error},this.#finish(),this.#settleOver())}async close(reason,{
+signal}={}){reason?this.#fail(reason.code??"unknown",reason.text??""):this.#closeInOrder(),await orGivenUp(this.#isOver,signal)}#fail(code,text){
+this.#over||this.#failed||(this.#failed=!0,this.#stopReading(),this.#deafen(new ParleyError("closed","this end closed the channel")),this.#settleClosed(
+{code,text}),this.#owner.write(encode([23,this.id,code,text.slice(0,1024)])))}#closeInOrder(){if(this.#closing||this.#over||this.#failed)return;
+this.#closing=!0,this.#stopReading();let last=encode([23,this.id,"",""]);this.#waiting.length?this.#waiting.push({frame:last,cost:0,sent:()=>{},
+failed:()=>{}}):this.#owner.write(last),this.#deaf??=new ParleyError("closed","this end closed the channel")}#stopReading(){for(;this.#inbox.
+shift(););this.#finished??={error:void 0},this.#finish()}async[asyncDispose](){await this.close()}};function iterate(stream){let reader=stream.
+getReader(),left=!1,leave=()=>{left||reader.releaseLock(),left=!0};return{async next(){if(left)return{done:!0,value:void 0};try{let{done,value}=await reader.
+read();return done?(leave(),{done,value:void 0}):{done,value}}catch(error){throw leave(),error}},async return(){return leave(),{done:!0,value:void 0}}}}
+function bytesOf(data){if(data instanceof ArrayBuffer)return new Uint8Array(data);if(ArrayBuffer.isView(data))return new Uint8Array(data.buffer,
+data.byteOffset,data.byteLength);throw new ParleyError("malformed","a channel carries bytes: a Uint8Array, another view, or an ArrayBuffer")}function infoOf({remote,verified,path,relay,rtt}){return{remote,verified,path,rtt,...relay?{relay}:{}}}var Spaces=class{owner;#rooms=new Map;#channels=new Map;#opening=new Set;#nextId=1;#session=0;constructor(owner){
 this.owner=owner}space(name){return{name,join:options=>this.#join(name,options)}}get session(){return this.#session}async#join(name,{signal}={}){
-if(signal?.aborted)throw givenUp(signal);if(this.#rooms.has(name))throw new ParleyError("already-started",`this page has joined the space al\
-ready: ${name}`);let room=new JoinedRoom(this,name);this.#rooms.set(name,room);try{await orGivenUp(room.joined(),signal)}catch(error){throw await room.
-leave(),error}return room}left(room){this.#rooms.get(room.space)===room&&this.#rooms.delete(room.space)}async open(space,peer,protocol,{signal,
-via,directOnly}){let id=this.#nextId;this.#nextId+=2;let ch=this.#channel(id,protocol,{remote:peer,verified:!1,path:"none",rtt:0});this.#opening.
-add(id);try{let params={space,peer,protocol,channel:id,window:pageWindow,...via&&{via},...directOnly&&{directOnly}},{window,info}=await this.
-owner.call("open",params,signal);ch.opened(window,infoOf(info))}catch(error){throw this.#channels.delete(id),signal?.aborted&&this.owner.write(
-encode([23,id,"unknown","the call was given up"])),error}finally{this.#opening.delete(id)}return ch}#channel(id,protocol,info){let{owner}=this,
-ch=new PageChannel({get maxContent(){return owner.maxContent},maxQueue:owner.maxQueue,write:frame=>owner.write(frame),channelInfo:async(channel,options)=>infoOf(
+if(signal?.aborted)throw givenUp(signal);for(let old=this.#rooms.get(name);old;old=this.#rooms.get(name)){if(!old.leaving)throw new ParleyError(
+"already-started",`this page has joined the space already: ${name}`);await orGivenUp(old.leaving,signal)}let room=new JoinedRoom(this,name);
+this.#rooms.set(name,room);try{await orGivenUp(room.joined(),signal)}catch(error){let left=room.leave();throw signal?.aborted||await left,error}
+return room}left(room){this.#rooms.get(room.space)===room&&this.#rooms.delete(room.space)}async open(space,peer,protocol,{signal,via,directOnly}){
+let id=this.#nextId;this.#nextId+=2;let ch=this.#channel(id,protocol,{remote:peer,verified:!1,path:"none",rtt:0});this.#opening.add(id);try{
+let params={space,peer,protocol,channel:id,window:pageWindow,...via&&{via},...directOnly&&{directOnly}},{window,info}=await this.owner.call(
+"open",params,signal);ch.opened(window,infoOf(info))}catch(error){throw this.#channels.delete(id),signal?.aborted&&this.owner.write(encode([
+23,id,"unknown","the call was given up"])),error}finally{this.#opening.delete(id)}return ch}#channel(id,protocol,info){let{owner}=this,ch=new PageChannel(
+{get maxContent(){return owner.maxContent},maxQueue:owner.maxQueue,write:frame=>owner.write(frame),channelInfo:async(channel,options)=>infoOf(
 await owner.call("info",{channel},options?.signal))},id,protocol,info);return this.#channels.set(id,ch),ch}content(id,bytes){this.#channels.
 get(id)?.content(bytes)}credit(id,n){this.#channels.get(id)?.credit(n)}end(id,code,text,flags=0){let more=(flags&1)!==0;this.#channels.get(id)?.
 end(code,text,more),more||this.#channels.delete(id)}incoming(id,space,protocol,window,info){let loop=this.#rooms.get(space)?.accepting(protocol);
 if(!loop)return void this.owner.write(encode([23,id,"bad-space-hash","nobody listens to this protocol any more"]));let ch=this.#channel(id,protocol,
 infoOf(info));ch.credit(window),loop.push(ch)}renew(){this.#session++,this.#endAll("lost","the session with the node was lost");for(let room of this.#rooms.
 values())room.renew()}close(error,own){this.#endAll(error.code,error.message);for(let room of this.#rooms.values())room.end(own);this.#rooms.
-clear()}#endAll(code,text){for(let[id,ch]of this.#channels)this.#opening.has(id)||(this.#channels.delete(id),ch.end(code,text,!1))}},JoinedRoom=class{space;#spaces;#membership;#loops=new Map;#left=!1;constructor(spaces,name){
+clear()}#endAll(code,text){for(let[id,ch]of this.#channels)this.#opening.has(id)||(this.#channels.delete(id),ch.end(code,text,!1))}},JoinedRoom=class{space;#spaces;#membership;#loops=new Map;leaving;#left=!1;constructor(spaces,name){
 this.space=name,this.#spaces=spaces;let apply=async wish=>{await spaces.owner.call(wish?"join":"leave",{space:name})};this.#membership=new Upkeep(
 apply,error=>{spaces.owner.report(error),this.end(error),spaces.left(this)})}joined(){return this.#membership.want(!0)}async open(agent,protocol,options={}){
 for(;;){if(this.#check(),options.signal?.aborted)throw givenUp(options.signal);await orGivenUp(this.joined(),options.signal);let{session}=this.#spaces;
@@ -303,42 +307,41 @@ ed"&&session!==this.#spaces.session))throw error}}}accept(protocol,{signal}={}){
 "already-started",`this page listens to the protocol already: ${protocol}`);let apply=async wish=>{wish&&await this.joined();let params={space:this.
 space,protocol,...wish&&{window:pageWindow}};await this.#spaces.owner.call(wish?"listen":"unlisten",params)},loop=new Loop2(apply,error=>this.#spaces.
 owner.report(error),()=>this.#loops.delete(protocol));return this.#loops.set(protocol,loop),loop.begin(signal),loop}accepting(protocol){return this.#loops.
-get(protocol)}async leave(){this.#left||(this.end(),await this.#membership.want(void 0).catch(()=>{}),this.#spaces.left(this))}async[asyncDispose](){
-await this.leave()}renew(){this.#membership.renew();for(let loop of this.#loops.values())loop.renew()}end(error){this.#left=!0;for(let loop of[
-...this.#loops.values()])loop.end(error)}#check(){if(this.#left)throw new ParleyError("not-joined",`this page has left the space: ${this.space}`)}},
-Loop2=class{ready;#listening;#forget;#queue=new Fifo;#asked=new Fifo;#begun;#ended=!1;#error;constructor(apply,report2,forget){this.#forget=
-forget,this.ready=new Promise((resolve,reject)=>this.#begun={resolve,reject}),this.ready.catch(()=>{}),this.#listening=new Upkeep(apply,error=>{
-report2(error),this.end(error)})}begin(signal){let stop=()=>{this.return()};signal?.addEventListener("abort",stop),this.#listening.want(!0).
-then(this.#begun.resolve,error=>this.end(error)),signal?.aborted&&stop()}renew(){this.#listening.renew()}push(ch){let asked=this.#asked.shift();
-asked?asked.resolve({done:!1,value:ch}):this.#queue.push(ch)}next(){let ch=this.#queue.shift();if(ch)return Promise.resolve({done:!1,value:ch});
-if(this.#error){let{error}=this.#error;return this.#error=void 0,Promise.reject(error)}return this.#ended?Promise.resolve({done:!0,value:void 0}):
-new Promise((resolve,reject)=>this.#asked.push({resolve,reject}))}async return(){return this.#ended||(this.end(),await this.#listening.want(
-void 0).catch(()=>{})),{done:!0,value:void 0}}end(error){if(!this.#ended){this.#ended=!0,this.#forget(),this.#begun.reject(error??new ParleyError(
-"closed","the loop was left"));for(let ch=this.#queue.shift();ch;ch=this.#queue.shift())ch.close({code:"bad-space-hash",text:"nobody listens\
- to this protocol any more"});error!==void 0&&!this.#asked.length&&(this.#error={error});for(let asked=this.#asked.shift();asked;asked=this.#asked.
-shift())error===void 0?asked.resolve({done:!0,value:void 0}):asked.reject(error),error=void 0}}[Symbol.asyncIterator](){return this}async[asyncDispose](){
-await this.return()}};var PageNode=class extends Emitter{#options;#session;#calls;#inbox;#protocols=new Map;#loops=new Set;#topics=new Map;#spaces;#unwatch;#welcome;#state="\
-offline";#key;#first;constructor(options){super(),this.#options=options,this.#key=options.key,options.onState&&this.on("state",options.onState);
+get(protocol)}leave({signal}={}){return orGivenUp(this.leaving??=this.#leave(),signal)}async#leave(){this.#left||(this.end(),await this.#membership.
+want(void 0).catch(()=>{}),this.#spaces.left(this))}async[asyncDispose](){await this.leave()}renew(){this.#membership.renew();for(let loop of this.#loops.
+values())loop.renew()}end(error){this.#left=!0;for(let loop of[...this.#loops.values()])loop.end(error)}#check(){if(this.#left)throw new ParleyError(
+"not-joined",`this page has left the space: ${this.space}`)}},Loop2=class{ready;#listening;#forget;#queue=new Fifo;#asked=new Fifo;#begun;#heedless=()=>{};#ended=!1;#error;constructor(apply,report2,forget){
+this.#forget=forget,this.ready=new Promise((resolve,reject)=>this.#begun={resolve,reject}),this.ready.catch(()=>{}),this.#listening=new Upkeep(
+apply,error=>{report2(error),this.end(error)})}begin(signal){let stop=()=>{this.return()};this.#heedless=onAbort(signal,stop),this.#listening.
+want(!0).then(this.#begun.resolve,error=>this.end(error)),signal?.aborted&&stop()}renew(){this.#listening.renew()}push(ch){let asked=this.#asked.
+shift();asked?asked.resolve({done:!1,value:ch}):this.#queue.push(ch)}next(){let ch=this.#queue.shift();if(ch)return Promise.resolve({done:!1,
+value:ch});if(this.#error){let{error}=this.#error;return this.#error=void 0,Promise.reject(error)}return this.#ended?Promise.resolve({done:!0,
+value:void 0}):new Promise((resolve,reject)=>this.#asked.push({resolve,reject}))}async return(){return this.#ended||(this.end(),await this.#listening.
+want(void 0).catch(()=>{})),{done:!0,value:void 0}}end(error){if(!this.#ended){this.#ended=!0,this.#heedless(),this.#forget(),this.#begun.reject(
+error??new ParleyError("closed","the loop was left"));for(let ch=this.#queue.shift();ch;ch=this.#queue.shift())ch.close({code:"bad-space-has\
+h",text:"nobody listens to this protocol any more"});error!==void 0&&!this.#asked.length&&(this.#error={error});for(let asked=this.#asked.shift();asked;asked=
+this.#asked.shift())error===void 0?asked.resolve({done:!0,value:void 0}):asked.reject(error),error=void 0}}[Symbol.asyncIterator](){return this}async[asyncDispose](){
+await this.return()}};var PageNode=class extends Emitter{#options;#session;#calls;#inbox;#protocols=new Map;#topics=new Map;#spaces;#unwatch;#welcome;#state="offl\
+ine";#key;#first;constructor(options){super(),this.#options=options,this.#key=options.key,options.onState&&this.on("state",options.onState);
 let url=nodeUrl(options.url);this.#session=new Session(this,{dial:signal=>dial(url,options,signal),hello:()=>this.#key===void 0?{identity:options.
 identity}:{key:this.#key},retry:{min:options.retry?.min??100,max:options.retry?.max??5e3}}),this.#calls=new Calls(this.#session,options.maxQueue??
 64<<20),this.#inbox=new Inbox(this.#session,error=>this.report(error)),this.#spaces=new Spaces(this.#spacesOwner(options.maxQueue??64<<20)),
-this.#unwatch=watchPage(this.#session,()=>this.#close("the page was left"))}async begin(){let{signal}=this.#options,cancelled=()=>this.#close(
-"the call was given up","cancelled");return await new Promise((resolve,reject)=>{if(this.#first={resolve,reject},signal?.aborted)return cancelled();
-signal?.addEventListener("abort",cancelled),this.#session.run()}).finally(()=>signal?.removeEventListener("abort",cancelled)),this}get peer(){
-return this.#welcome?.peer??""}get state(){return this.#state}get version(){return this.#welcome?.node??""}get limits(){return this.#welcome.
-limits}async start(protocol,handler,{signal}={}){if(signal?.aborted)throw givenUp(signal);if(this.#inbox.has(protocol))throw new ParleyError(
-"already-started",`already started protocol: ${protocol}`);this.#inbox.listen(protocol,handler);let stop=()=>{this.stop(protocol).catch(()=>{})};
-signal?.addEventListener("abort",stop);let upkeep=this.#protocol(protocol),started=upkeep.want(!0).catch(error=>{throw this.#inbox.unlisten(
-protocol),upkeep.wish||this.#protocols.delete(protocol),error});await orGivenUp(started,signal)}async stop(protocol,{signal}={}){if(!this.#inbox.
-has(protocol))throw new ParleyError("not-started",`protocol not started: ${protocol}`);this.#inbox.unlisten(protocol);let upkeep=this.#protocol(
-protocol),stopped=upkeep.want(void 0).then(()=>{upkeep.wish||this.#protocols.delete(protocol)});await orGivenUp(stopped,signal)}listen(protocol,{
-signal}={}){let loop=new Listening(async()=>{this.#loops.delete(loop),await this.stop(protocol).catch(()=>{})});return this.#loops.add(loop),
-signal?.addEventListener("abort",()=>{loop.return()}),this.start(protocol,loop.handle,{signal}).catch(error=>{this.#loops.delete(loop),loop.
-end(signal?.aborted?void 0:error)}),loop}async send(peer,protocol,data,options={}){let level=levels.indexOf(options.level??"handled");if(level<
-0)throw new ParleyError("malformed",`there is no level ${String(options.level)}`);let reached=await this.#send(peer,protocol,data,level,0,options);
-return levels[reached]??"queued"}async request(peer,protocol,data,options={}){return await this.#send(peer,protocol,data,2,1,options)}#send(peer,protocol,data,level,flags,{
-signal}){let frame=id=>encode([20,id,peer,protocol,data,level,flags]),around=peer.length+protocol.length+24;return this.#calls.call({lane:`${peer}\
-
+this.#unwatch=watchPage(this.#session,()=>this.#close("the page was left"))}async begin(){let{signal}=this.#options,cancelled=()=>this.#session.
+close(givenUp(signal)),heedless;return await new Promise((resolve,reject)=>{if(this.#first={resolve,reject},signal?.aborted)return cancelled();
+heedless=onAbort(signal,cancelled),this.#session.run()}).finally(()=>heedless?.()),this}get peer(){return this.#welcome?.peer??""}get state(){
+return this.#state}get version(){return this.#welcome?.node??""}get limits(){return this.#welcome.limits}async start(protocol,handler,{signal}={}){
+await this.#start(protocol,handler,signal,()=>{})}async#start(protocol,handler,signal,ended){if(signal?.aborted)throw givenUp(signal);if(this.#inbox.
+has(protocol))throw new ParleyError("already-started",`already started protocol: ${protocol}`);let heedless=onAbort(signal,()=>{this.stop(protocol).
+catch(()=>{})});this.#inbox.listen(protocol,handler,error=>(heedless(),ended(error)));let upkeep=this.#protocol(protocol),started=upkeep.want(
+!0).catch(error=>{throw this.#inbox.unlisten(protocol,error),upkeep.wish||this.#protocols.delete(protocol),error});await orGivenUp(started,signal)}async stop(protocol,{
+signal}={}){if(!this.#inbox.has(protocol))throw new ParleyError("not-started",`protocol not started: ${protocol}`);this.#inbox.unlisten(protocol);
+let upkeep=this.#protocol(protocol),stopped=upkeep.want(void 0).then(()=>{upkeep.wish||this.#protocols.delete(protocol)});await orGivenUp(stopped,
+signal)}listen(protocol,{signal}={}){let loop=new Listening(async()=>{this.#inbox.has(protocol,loop.handle)&&await this.stop(protocol).catch(
+()=>{})});return this.#start(protocol,loop.handle,signal,error=>loop.end(error)).catch(error=>{loop.end(signal?.aborted?void 0:error)}),loop}async send(peer,protocol,data,options={}){
+let level=levels.indexOf(options.level??"handled");if(level<0)throw new ParleyError("malformed",`there is no level ${String(options.level)}`);
+let reached=await this.#send(peer,protocol,data,level,0,options);return levels[reached]??"queued"}async request(peer,protocol,data,options={}){
+return await this.#send(peer,protocol,data,2,1,options)}#send(peer,protocol,data,level,flags,{signal}){let frame=id=>encode([20,id,peer,protocol,
+data,level,flags]),around=peer.length+protocol.length+24;return this.#calls.call({lane:`${peer}
 ${protocol}`,frame,around,signal})}subscribe(topic,{state,signal}={}){let shared=this.#topics.get(topic);return shared||this.#topics.set(topic,
 shared=new Topic(topic,this)),new TopicRoom(shared,state,signal)}async publish(topic,data,options={}){let frame=id=>encode([16,id,"publish",
 {topic,data}]);await this.#calls.call({lane:`
@@ -359,15 +362,15 @@ welcome,!resumed&&!first&&(this.#inbox.lost(),this.#calls.lost(sent)),!resumed){
 values())topic.renew();first||this.#spaces.renew()}this.#calls.online(welcome.limits),first&&this.#options.identity===""&&this.#key===void 0&&
 this.#keepKey(),this.#change({state:"online",resumed:resumed||first}),this.#first?.resolve(),this.#first=void 0}onOffline(error,retryIn){if(this.#first&&
 !this.#options.wait)return this.#session.close(error);this.#change({state:"offline",error,retryIn})}onClosed(error){this.#unwatch(),this.#first?.
-reject(error),this.#first=void 0;let own=error.code==="closed"||error.code==="cancelled"?void 0:error;for(let loop of this.#loops)loop.end(own);
-for(let topic of this.#topics.values())topic.close(own);this.#spaces.close(error,own),this.#calls.close(error),this.#change({state:"closed",
-error})}call(method,params){return this.#calls.call({lane:"",frame:id=>encode([16,id,method,params])})}lost(topic,count){this.emit("lost",{topic,
-count})}ended(topic){this.#topics.delete(topic.name)}report(error){this.#state!=="closed"&&(this.heard("error")?this.emit("error",error):report(
-error))}failed(error,type){type==="error"?report(error):this.report(error)}#ask(method,params,{signal}){return this.#calls.call({lane:"",frame:id=>encode(
-[16,id,method,params]),repeat:!0,signal})}#protocol(protocol){let upkeep=this.#protocols.get(protocol);if(upkeep)return upkeep;let apply=async wish=>{
-await this.call(wish?"start":"stop",{protocol})};return upkeep=new Upkeep(apply,error=>{this.#inbox.unlisten(protocol),this.#protocols.delete(
-protocol),this.report(error)}),this.#protocols.set(protocol,upkeep),upkeep}async#keepKey(){try{this.#key=await this.exportKey()}catch{}}#change(change){
-this.#state=change.state,this.emit("state",change)}#close(text,code="closed"){this.#session.close(new ParleyError(code,text))}};async function connect(options={}){let{ask,signal}=options,url=nodeUrl(options.url);if(!ask||!isElsewhere(url))return new PageNode(options).
+reject(error),this.#first=void 0;let own=error.code==="closed"||error.code==="cancelled"?void 0:error;this.#inbox.close(own);for(let topic of this.#topics.
+values())topic.close(own);this.#spaces.close(error,own),this.#calls.close(error),this.#change({state:"closed",error})}call(method,params){return this.#calls.
+call({lane:"",frame:id=>encode([16,id,method,params])})}lost(topic,count){this.emit("lost",{topic,count})}ended(topic){this.#topics.delete(topic.
+name)}report(error){this.#state!=="closed"&&(this.heard("error")?this.emit("error",error):report(error))}failed(error,type){type==="error"?report(
+error):this.report(error)}#ask(method,params,{signal}){return this.#calls.call({lane:"",frame:id=>encode([16,id,method,params]),repeat:!0,signal})}#protocol(protocol){
+let upkeep=this.#protocols.get(protocol);if(upkeep)return upkeep;let apply=async wish=>{await this.call(wish?"start":"stop",{protocol})};return upkeep=
+new Upkeep(apply,error=>{this.#inbox.unlisten(protocol,error),this.#protocols.delete(protocol),this.report(error)}),this.#protocols.set(protocol,
+upkeep),upkeep}async#keepKey(){try{this.#key=await this.exportKey()}catch{}}#change(change){this.#state=change.state,this.emit("state",change)}#close(text){
+this.#session.close(new ParleyError("closed",text))}};async function connect(options={}){let{ask,signal}=options,url=nodeUrl(options.url);if(!ask||!isElsewhere(url))return new PageNode(options).
 begin();let known=grantFor(url,ask)!==void 0;known||await askPerson(url,ask,signal);try{return await new PageNode(options).begin()}catch(error){
 if(!known||!(error instanceof ParleyError)||!["unreachable","forbidden","unauthorized"].includes(error.code))throw error;return forgetGrant(
 url),await askPerson(url,ask,signal),new PageNode(options).begin()}}export{ParleyError,codes,connect};

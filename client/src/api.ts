@@ -188,6 +188,7 @@ export interface SubscribeOptions<S = Data> extends CallOptions {
  * Each loop and each callback gets every publication, from the first one on:
  * what comes before the first of them is attached is kept for it. A loop that
  * falls behind by 1,024 publications or 4 MiB loses the oldest, with an event `lost`.
+ * Leaving the last loop closes the room, unless it has callbacks.
  */
 export interface Room<T = Data, S = Data> extends Events<RoomEvents<T, S>>, AsyncIterable<Publication<T>> {
   /** The name it was subscribed by. */
@@ -200,8 +201,8 @@ export interface Room<T = Data, S = Data> extends Events<RoomEvents<T, S>>, Asyn
   state: S | null
   /** Publishes to everybody here, this page included; resolves when it is on its way. */
   publish(data: unknown, options?: CallOptions): Promise<void>
-  /** Leaves the topic, unless another room of this page is in it still. Loops end. */
-  close(): Promise<void>
+  /** Leaves the topic, unless another room of this page is in it still. Loops end. A signal ends the waiting, not the leaving. */
+  close(options?: CallOptions): Promise<void>
   /** The same as {@link Room.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
@@ -280,8 +281,8 @@ export interface SpaceRoom {
    * ```
    */
   accept(protocol: string, options?: CallOptions): Accepting
-  /** Leaves the space: its channels end, and its loops. */
-  leave(): Promise<void>
+  /** Leaves the space: its channels end, and its loops. A signal ends the waiting, not the leaving. */
+  leave(options?: CallOptions): Promise<void>
   /** The same as {@link SpaceRoom.leave}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
@@ -351,9 +352,10 @@ export interface Channel {
   /**
    * Closes both directions: what was sent is delivered first, what was not read is
    * dropped. With a reason the channel ends at once, and the other side gets it.
-   * Resolves when the node is through with the channel. It never fails.
+   * Resolves when the node is through with the channel. It never fails, but that
+   * a signal ends the waiting; the closing goes on.
    */
-  close(reason?: { code?: Code | undefined; text?: string | undefined }): Promise<void>
+  close(reason?: { code?: Code | undefined; text?: string | undefined }, options?: CallOptions): Promise<void>
   /** The same as {@link Channel.close} without a reason, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>
 }
@@ -377,7 +379,7 @@ export interface ParleyNode extends Events<NodeEvents> {
    * reach the handler, also after every reconnect. Aborting the signal stops it.
    */
   start<T = Data>(protocol: string, handler: Handler<T>, options?: CallOptions): Promise<void>
-  /** Stops listening. What was not handled yet is refused with `not-started`. */
+  /** Stops listening. What was not handled yet is refused with `not-started`. A signal ends the waiting, not the stopping. */
   stop(protocol: string, options?: CallOptions): Promise<void>
   /**
    * Listens to a protocol with a loop, which gets the messages of all senders one
@@ -419,7 +421,7 @@ export interface ParleyNode extends Events<NodeEvents> {
   /** What the node says of itself and of this page. */
   status(options?: CallOptions): Promise<Status>
 
-  /** Says goodbye and ends everything. It never fails. */
+  /** Says goodbye and ends everything. It never fails, and waits for nothing. */
   close(): Promise<void>
   /** The same as {@link ParleyNode.close}, for `await using`. */
   [Symbol.asyncDispose](): Promise<void>

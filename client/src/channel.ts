@@ -4,7 +4,7 @@
 //   session ─► inbox ─► readable       what is read gives the node credit
 
 import type { CallOptions, Channel, ChannelEnd, ChannelInfo } from './api.js'
-import { givenUp } from './abort.js'
+import { givenUp, orGivenUp } from './abort.js'
 import { encode } from './cbor.js'
 import { asyncDispose } from './dispose.js'
 import { ParleyError, type Code } from './errors.js'
@@ -246,10 +246,10 @@ export class PageChannel implements Channel {
 
   // ── closing ──
 
-  async close(reason?: { code?: Code | undefined; text?: string | undefined }): Promise<void> {
+  async close(reason?: { code?: Code | undefined; text?: string | undefined }, { signal }: CallOptions = {}): Promise<void> {
     if (reason) this.#fail(reason.code ?? 'unknown', reason.text ?? '')
     else this.#closeInOrder()
-    await this.#isOver
+    await orGivenUp(this.#isOver, signal)
   }
 
   #fail(code: Code, text: string): void {

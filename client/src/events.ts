@@ -32,6 +32,11 @@ export class Emitter<M extends object> extends EventTarget implements Events<M> 
     return this.#count.has(type)
   }
 
+  /** Tells whether anybody ever listened to anything. */
+  protected get listenedTo(): boolean {
+    return this.#count.size > 0
+  }
+
   /** Called when somebody begins to listen. */
   protected listening(_type: string): void {}
 

@@ -32,21 +32,30 @@ export class Inbox {
     this.#report = report
   }
 
-  has(protocol: string): boolean {
-    return this.#listeners.has(protocol)
+  /** Whether somebody listens; with a handler, whether it is that one. */
+  has(protocol: string, handler?: Handler): boolean {
+    const listener = this.#listeners.get(protocol)
+    return listener !== undefined && (handler === undefined || listener.handler === handler)
   }
 
-  listen(protocol: string, handler: Handler): void {
-    this.#listeners.set(protocol, { handler, conversations: new Map() })
+  /** `ended` is called when it ends, with the error that ended it if there is one. */
+  listen(protocol: string, handler: Handler, ended: (error?: unknown) => void): void {
+    this.#listeners.set(protocol, { handler, ended, conversations: new Map() })
   }
 
   /** Ends it; what was not begun is refused. */
-  unlisten(protocol: string): void {
+  unlisten(protocol: string, error?: unknown): void {
     const listener = this.#listeners.get(protocol)
     this.#listeners.delete(protocol)
+    listener?.ended(error)
     for (const queue of listener?.conversations.values() ?? []) {
       for (let d = queue.shift(); d; d = queue.shift()) this.#refuse(d, 'not-started', 'the protocol was stopped')
     }
+  }
+
+  /** Nothing comes any more. */
+  close(error: unknown): void {
+    for (const { ended } of this.#listeners.values()) ended(error)
   }
 
   /** The session is over: its senders were told, so what was not begun is dropped. */
@@ -101,6 +110,7 @@ export class Inbox {
 
 interface Listener {
   readonly handler: Handler
+  readonly ended: (error?: unknown) => void
   readonly conversations: Map<string, Fifo<Delivery>>
 }
 

@@ -2,7 +2,7 @@
 // topics take what comes in.
 
 import type * as api from './api.js'
-import { givenUp, orGivenUp } from './abort.js'
+import { givenUp, onAbort, orGivenUp } from './abort.js'
 import { encode, type Frame } from './cbor.js'
 import { Calls, wireError } from './calls.js'
 import { asyncDispose } from './dispose.js'
@@ -23,7 +23,6 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
   readonly #calls: Calls
   readonly #inbox: Inbox
   readonly #protocols = new Map<string, Upkeep<true>>()
-  readonly #loops = new Set<Listening>()
   readonly #topics = new Map<string, Topic>()
   readonly #spaces: Spaces
   readonly #unwatch: () => void
@@ -52,13 +51,14 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
   /** Connects; resolves when the node answers. */
   async begin(): Promise<this> {
     const { signal } = this.#options
-    const cancelled = () => this.#close('the call was given up', 'cancelled')
+    const cancelled = () => this.#session.close(givenUp(signal!))
+    let heedless: (() => void) | undefined
     await new Promise<void>((resolve, reject) => {
       this.#first = { resolve, reject }
       if (signal?.aborted) return cancelled()
-      signal?.addEventListener('abort', cancelled)
+      heedless = onAbort(signal, cancelled)
       void this.#session.run()
-    }).finally(() => signal?.removeEventListener('abort', cancelled))
+    }).finally(() => heedless?.())
     return this
   }
 
@@ -81,14 +81,18 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
   // ── messages ──
 
   async start<T>(protocol: string, handler: api.Handler<T>, { signal }: api.CallOptions = {}): Promise<void> {
+    await this.#start(protocol, handler as api.Handler, signal, () => {})
+  }
+
+  /** `ended` is called when the page listens no more, with an error that ended it if there is one. */
+  async #start(protocol: string, handler: api.Handler, signal: AbortSignal | undefined, ended: (error?: unknown) => void): Promise<void> {
     if (signal?.aborted) throw givenUp(signal)
     if (this.#inbox.has(protocol)) throw new ParleyError('already-started', `already started protocol: ${protocol}`)
-    this.#inbox.listen(protocol, handler as api.Handler)
-    const stop = () => void this.stop(protocol).catch(() => {})
-    signal?.addEventListener('abort', stop)
+    const heedless = onAbort(signal, () => void this.stop(protocol).catch(() => {}))
+    this.#inbox.listen(protocol, handler, (error) => (heedless(), ended(error)))
     const upkeep = this.#protocol(protocol)
     const started = upkeep.want(true).catch((error: unknown) => {
-      this.#inbox.unlisten(protocol)
+      this.#inbox.unlisten(protocol, error)
       if (!upkeep.wish) this.#protocols.delete(protocol)
       throw error
     })
@@ -107,13 +111,9 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
 
   listen<T>(protocol: string, { signal }: api.CallOptions = {}): AsyncIterableIterator<api.Incoming<T>> {
     const loop = new Listening(async () => {
-      this.#loops.delete(loop)
-      await this.stop(protocol).catch(() => {})
+      if (this.#inbox.has(protocol, loop.handle)) await this.stop(protocol).catch(() => {})
     })
-    this.#loops.add(loop)
-    signal?.addEventListener('abort', () => void loop.return())
-    this.start(protocol, loop.handle, { signal }).catch((error: unknown) => {
-      this.#loops.delete(loop)
+    this.#start(protocol, loop.handle, signal, (error) => loop.end(error)).catch((error: unknown) => {
       loop.end(signal?.aborted ? undefined : error)
     })
     return loop as AsyncIterableIterator<api.Incoming<never>>
@@ -266,7 +266,7 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
     this.#first?.reject(error)
     this.#first = undefined
     const own = error.code === 'closed' || error.code === 'cancelled' ? undefined : error
-    for (const loop of this.#loops) loop.end(own)
+    this.#inbox.close(own)
     for (const topic of this.#topics.values()) topic.close(own)
     this.#spaces.close(error, own)
     this.#calls.close(error)
@@ -311,7 +311,7 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
     if (upkeep) return upkeep
     const apply = async (wish: true | undefined) => void (await this.call(wish ? 'start' : 'stop', { protocol }))
     upkeep = new Upkeep<true>(apply, (error) => {
-      this.#inbox.unlisten(protocol)
+      this.#inbox.unlisten(protocol, error)
       this.#protocols.delete(protocol)
       this.report(error)
     })
@@ -333,7 +333,7 @@ export class PageNode extends Emitter<api.NodeEvents> implements api.ParleyNode,
     this.emit('state', change)
   }
 
-  #close(text: string, code: 'closed' | 'cancelled' = 'closed'): void {
-    this.#session.close(new ParleyError(code, text))
+  #close(text: string): void {
+    this.#session.close(new ParleyError('closed', text))
   }
 }

@@ -2,7 +2,7 @@
 // it. A room is one holder's view, with its own loops and callbacks.
 
 import type { CallOptions, Member, Publication, Room, RoomEvents } from './api.js'
-import { givenUp } from './abort.js'
+import { givenUp, onAbort, orGivenUp } from './abort.js'
 import { decode, encode } from './cbor.js'
 import { asyncDispose } from './dispose.js'
 import { ParleyError } from './errors.js'
@@ -158,6 +158,8 @@ export class TopicRoom extends Emitter<RoomEvents> implements Room {
   readonly #loops = new Set<Loop>()
   #early: Loop | undefined // what comes before somebody listens
   #abandon!: (error: unknown) => void // rejects `ready` if it is pending
+  readonly #heedless: () => void // the signal has nothing to end any more
+  #leaving: Promise<void> | undefined
   #ended = false
   #error: unknown
 
@@ -167,15 +169,15 @@ export class TopicRoom extends Emitter<RoomEvents> implements Room {
     this.#early = new Loop(() => {})
     this.ready = new Promise((resolve, reject) => {
       this.#abandon = reject
-      topic.enter(this, state).then(resolve, reject)
+      if (signal?.aborted) reject(givenUp(signal))
+      else topic.enter(this, state).then(resolve, reject)
     })
     this.ready.catch((error: unknown) => {
       this.end(error)
       topic.leave(this).catch(() => {})
     })
     const abort = () => void this.#leave(givenUp(signal!))
-    signal?.addEventListener('abort', abort)
-    if (signal?.aborted) abort()
+    this.#heedless = onAbort(signal, abort)
   }
 
   get topic(): string {
@@ -198,15 +200,15 @@ export class TopicRoom extends Emitter<RoomEvents> implements Room {
     return this.#topic.owner.publish(this.topic, data, options)
   }
 
-  close(): Promise<void> {
-    return this.#leave(new ParleyError('closed', 'the room was closed'))
+  close({ signal }: CallOptions = {}): Promise<void> {
+    return orGivenUp(this.#leave(new ParleyError('closed', 'the room was closed')), signal)
   }
 
-  async #leave(reason: ParleyError): Promise<void> {
-    if (this.#ended) return
+  #leave(reason: ParleyError): Promise<void> {
+    if (this.#ended) return this.#leaving ?? Promise.resolve()
     this.end()
     this.#abandon(reason)
-    await this.#topic.leave(this).catch(() => {}) // an ended session has left, too
+    return (this.#leaving = this.#topic.leave(this).catch(() => {})) // an ended session has left, too
   }
 
   async [asyncDispose](): Promise<void> {
@@ -215,11 +217,17 @@ export class TopicRoom extends Emitter<RoomEvents> implements Room {
 
   [Symbol.asyncIterator](): AsyncIterator<Publication> {
     const loop = new Loop((count) => this.#dropped(count))
-    loop.onReturn = () => this.#loops.delete(loop)
+    loop.onReturn = () => this.#returned(loop)
     this.#handOver((p, size) => loop.push(p, size))
     if (this.#ended) loop.end(this.#error)
     this.#loops.add(loop)
     return loop
+  }
+
+  /** A loop was left: a room that was there for loops alone is done with. */
+  #returned(loop: Loop): void {
+    this.#loops.delete(loop)
+    if (!this.#loops.size && !this.listenedTo) void this.close()
   }
 
   // ── from the topic ──
@@ -238,6 +246,7 @@ export class TopicRoom extends Emitter<RoomEvents> implements Room {
     if (this.#ended) return
     this.#ended = true
     this.#error = error
+    this.#heedless?.() // none yet where the topic ends in the constructor
     this.#early?.end(error)
     for (const loop of this.#loops) loop.end(error)
   }

@@ -2,7 +2,7 @@
 // A new session is told of spaces and protocols again; channels end with it.
 
 import type { Accepting, CallOptions, Channel, ChannelInfo, OpenOptions, Space, SpaceRoom } from './api.js'
-import { givenUp, orGivenUp } from './abort.js'
+import { givenUp, onAbort, orGivenUp } from './abort.js'
 import { encode } from './cbor.js'
 import { PageChannel, pageWindow } from './channel.js'
 import { asyncDispose } from './dispose.js'
@@ -50,13 +50,17 @@ export class Spaces {
 
   async #join(name: string, { signal }: CallOptions = {}): Promise<SpaceRoom> {
     if (signal?.aborted) throw givenUp(signal)
-    if (this.#rooms.has(name)) throw new ParleyError('already-started', `this page has joined the space already: ${name}`)
+    for (let old = this.#rooms.get(name); old; old = this.#rooms.get(name)) {
+      if (!old.leaving) throw new ParleyError('already-started', `this page has joined the space already: ${name}`)
+      await orGivenUp(old.leaving, signal)
+    }
     const room = new JoinedRoom(this, name)
     this.#rooms.set(name, room)
     try {
       await orGivenUp(room.joined(), signal)
     } catch (error) {
-      await room.leave()
+      const left = room.leave()
+      if (!signal?.aborted) await left // who has given up waits for nothing
       throw error
     }
     return room
@@ -160,6 +164,7 @@ class JoinedRoom implements SpaceRoom {
   readonly #spaces: Spaces
   readonly #membership: Upkeep<true>
   readonly #loops = new Map<string, Loop>()
+  leaving: Promise<void> | undefined
   #left = false
 
   constructor(spaces: Spaces, name: string) {
@@ -213,7 +218,11 @@ class JoinedRoom implements SpaceRoom {
     return this.#loops.get(protocol)
   }
 
-  async leave(): Promise<void> {
+  leave({ signal }: CallOptions = {}): Promise<void> {
+    return orGivenUp((this.leaving ??= this.#leave()), signal)
+  }
+
+  async #leave(): Promise<void> {
     if (this.#left) return
     this.end()
     await this.#membership.want(undefined).catch(() => {}) // an ended session has left, too
@@ -248,6 +257,7 @@ class Loop implements Accepting {
   readonly #queue = new Fifo<PageChannel>()
   readonly #asked = new Fifo<{ resolve: (r: IteratorResult<Channel>) => void; reject: (error: unknown) => void }>()
   #begun!: { resolve: () => void; reject: (error: unknown) => void }
+  #heedless: () => void = () => {} // the signal has nothing to end any more
   #ended = false
   #error: { error: unknown } | undefined
 
@@ -263,7 +273,7 @@ class Loop implements Accepting {
 
   begin(signal: AbortSignal | undefined): void {
     const stop = () => void this.return()
-    signal?.addEventListener('abort', stop)
+    this.#heedless = onAbort(signal, stop)
     this.#listening.want(true).then(this.#begun.resolve, (error: unknown) => this.end(error))
     if (signal?.aborted) stop()
   }
@@ -302,6 +312,7 @@ class Loop implements Accepting {
   end(error?: unknown): void {
     if (this.#ended) return
     this.#ended = true
+    this.#heedless()
     this.#forget()
     this.#begun.reject(error ?? new ParleyError('closed', 'the loop was left'))
     for (let ch = this.#queue.shift(); ch; ch = this.#queue.shift()) {

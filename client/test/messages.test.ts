@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import type { Message } from '../src/api.js'
+import { ParleyError, codes } from '../src/errors.js'
 import * as f from '../src/frames.js'
 import { setup, take, watch } from './pages.js'
 
@@ -63,6 +64,14 @@ describe('send', () => {
     session!.write([f.ERROR, world.frames(f.SEND)[0]![0], 'limit', 'slow down', 500])
     await world.pass()
     expect(sent.error).toMatchObject({ code: 'limit', message: 'slow down', retryAfter: 500 })
+  })
+
+  test.each(codes)('code %s arrives as a ParleyError', async (code) => {
+    const { alice } = await two()
+    world.node.fail.set('status', code)
+    const error = await alice.status().catch((e: unknown) => e)
+    expect(error).toBeInstanceOf(ParleyError)
+    expect(error).toMatchObject({ name: 'ParleyError', code, message: 'status fails' })
   })
 
   test('an unknown code is internal', async () => {

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { Room } from '../src/api.js'
 import * as f from '../src/frames.js'
 import { setup, take, watch } from './pages.js'
 
@@ -58,6 +59,38 @@ describe('publications', () => {
     await world.pass()
     expect(lost.reduce((a, b) => a + b)).toBe(2 * 6) // one for the room, one for the page
     expect((await loop.next()).value.data).toBe(6)
+  })
+
+  test('leaving the last loop early leaves the topic', async () => {
+    const node = await world.page('alice')
+    const subscribed = () => [...world.node.sessions.values()].some((s) => s.topics.has('room'))
+    const leave: ((room: Room) => Promise<unknown>)[] = [
+      (room) => take(room, 1),
+      async (room) => {
+        for await (const _ of room) throw new Error('enough')
+      },
+    ]
+    for (const way of leave) {
+      const room = node.subscribe('room')
+      const other = room[Symbol.asyncIterator]()
+      const left = way(room).catch(() => {})
+      await room.ready
+      await room.publish(1)
+      await left
+      await world.pass()
+      expect(subscribed()).toBe(true) // the other loop is there
+      expect((await other.next()).value.data).toBe(1)
+      await other.return!()
+      await world.pass()
+      expect(subscribed()).toBe(false)
+    }
+    const kept = node.subscribe('room')
+    kept.on('join', () => {})
+    const left = take(kept, 1)
+    await kept.publish(2)
+    await left
+    await world.pass()
+    expect(subscribed()).toBe(true) // somebody wants to hear who comes
   })
 
   test('what the node dropped is told', async () => {
