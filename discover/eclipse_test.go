@@ -1,68 +1,105 @@
 package discover
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
+	libnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 
+	"github.com/parley-p2p/parley/host"
 	"github.com/parley-p2p/parley/identity"
 )
 
-// TestAbuse36_FloodLeavesReadyPeers: strangers connect until the node has too
-// many connections and trims them. Who is on the ready list stays, though the
-// list is longer than what a trim leaves of others; taken off it they are cut
-// like everybody.
+// TestAbuse36_FloodLeavesReadyPeers: strangers connect until a node has too many
+// connections and trims them. Whom the node was told to keep a connection to stays,
+// though they are more than what a trim leaves of others, and who of them is lost
+// meanwhile is dialled again; taken off the list they are cut like everybody. It is
+// the node's own host with its connection manager, and its discovery, with low
+// marks.
 func TestAbuse36_FloodLeavesReadyPeers(t *testing.T) {
 	const low, high, friends, strangers = 2, 4, 6, 16
-	conns, err := connmgr.NewConnManager(low, high, connmgr.WithGracePeriod(0))
+	node, err := host.New(newKey(t), host.Config{
+		Listen: []string{"/ip4/127.0.0.1/tcp/0"}, PageListen: []string{}, NoNAT: true,
+		Conns: host.Conns{Low: low, High: high, Grace: time.Nanosecond},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := newTestNode(t, newKey(t), libp2p.ConnectionManager(conns))
-	l := NewReadyList(n, n.h.ConnManager())
-	defer l.Close()
+	defer node.Close()
+	var ready []identity.PeerID
+	var cfg Config
+	hosts := make(map[identity.PeerID]*testNode)
+	for range friends {
+		h := newTestNode(t, newKey(t))
+		ready, hosts[h.Local()] = append(ready, h.Local()), h
+		for _, a := range h.h.Addrs() {
+			cfg.Connect = append(cfg.Connect, a.String()+"/p2p/"+h.Local().String())
+		}
+	}
+	d, err := New(node, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx) }()
+	defer func() { stop(); <-ended }()
+
+	changed := make(chan struct{}, 1)
+	defer node.Notify(func(identity.PeerID) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})()
+	conns := func() int { return len(node.Libp2p().Network().Conns()) }
 	until := func(what string, ok func() bool) {
 		t.Helper()
-		ctx, tick := deadline(t), time.NewTicker(10*time.Millisecond)
-		defer tick.Stop()
+		late := deadline(t)
 		for !ok() {
 			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				t.Fatalf("waited in vain: %s; %d connections", what, conns.GetInfo().ConnCount)
+			case <-changed:
+			case <-late.Done():
+				t.Fatalf("waited in vain: %s; %d connections", what, conns())
+			}
+		}
+	}
+	allReady := func() bool {
+		return !slices.ContainsFunc(ready, func(id identity.PeerID) bool { return !node.Connected(id) })
+	}
+	flood := func() {
+		for range strangers {
+			h := newTestNode(t, newKey(t))
+			if err := h.h.Connect(deadline(t), peer.AddrInfo{ID: node.Local(), Addrs: node.Libp2p().Addrs()}); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}
 
-	var ready []identity.PeerID
-	for range friends {
-		h := newTestNode(t, newKey(t))
-		ready = append(ready, h.Local())
-		if err := l.Add(h.Local(), h.h.Addrs()); err != nil {
-			t.Fatal(err)
+	until("the ready peers", allReady)
+	for range 3 {
+		flood()
+		until("the flood", func() bool { return conns() >= friends+strangers })
+		node.Libp2p().ConnManager().TrimOpenConns(t.Context())
+		until("the trim", func() bool { return conns() == friends+low })
+		if !allReady() {
+			t.Fatal("a ready peer was cut off")
 		}
 	}
-	until("the ready peers", func() bool { return conns.GetInfo().ConnCount == friends })
-	for range strangers {
-		h := newTestNode(t, newKey(t))
-		if err := h.h.Connect(deadline(t), peer.AddrInfo{ID: n.Local(), Addrs: n.h.Addrs()}); err != nil {
-			t.Fatal(err)
-		}
+	flood()
+	lost := hosts[ready[0]]
+	for _, c := range lost.h.Network().ConnsToPeer(node.Local()) {
+		_ = c.Close()
 	}
-	until("the flood", func() bool { return conns.GetInfo().ConnCount == friends+strangers })
-
-	conns.TrimOpenConns(t.Context())
-	until("the trim", func() bool { return conns.GetInfo().ConnCount == friends+low })
-	if i := slices.IndexFunc(ready, func(id identity.PeerID) bool { return !n.Connected(id) }); i >= 0 {
-		t.Errorf("ready peer %d was cut off", i)
-	}
+	until("who was lost is back", func() bool {
+		return lost.h.Network().Connectedness(node.Local()) == libnet.Connected && allReady()
+	})
 	for _, id := range ready {
-		l.Remove(id)
+		d.ready.Remove(id)
 	}
-	conns.TrimOpenConns(t.Context())
-	until("the trim of all", func() bool { return conns.GetInfo().ConnCount == low })
+	node.Libp2p().ConnManager().TrimOpenConns(t.Context())
+	until("the trim of all", func() bool { return conns() == low })
 }

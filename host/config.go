@@ -47,6 +47,9 @@ type Config struct {
 	// RelayAllow limits who may have a reservation; empty allows everybody.
 	RelayAllow []identity.PeerID
 
+	// Conns says when connections are too many. The zero value is the default.
+	Conns Conns
+
 	// MaxPages bounds the pages of the node; 0 is 10,000.
 	MaxPages int
 
@@ -64,6 +67,14 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Logger is where the host logs; nil is nowhere.
 	Logger *slog.Logger
+}
+
+// Conns bounds the connections that a node keeps. Above High they are closed down
+// to Low, the least valued first; those of protected peers (which the node was told
+// to keep, or whose relay it uses) never are, nor young ones.
+type Conns struct {
+	Low, High int           // 192, 384
+	Grace     time.Duration // how long one is young; 1 min
 }
 
 // Timeouts of the host.
@@ -112,6 +123,9 @@ func (c *Config) Validate() error {
 		return identity.Errorf(identity.CodeMalformed,
 			"relay.profile is %q: want %q, %q or %q", c.RelayProfile, RelayOff, RelayOwn, RelayPublic)
 	}
+	if c.Conns.Low < 0 || c.Conns.High < c.Conns.Low {
+		return identity.Errorf(identity.CodeMalformed, "connections: high mark %d is below the low one %d", c.Conns.High, c.Conns.Low)
+	}
 	if c.MaxPages < 0 {
 		return identity.Errorf(identity.CodeMalformed, "MaxPages is %d: want 0 or more", c.MaxPages)
 	}
@@ -125,6 +139,9 @@ func (c *Config) withDefaults() Config {
 	}
 	if d.PageListen == nil {
 		d.PageListen = pageListen(d.Listen)
+	}
+	if d.Conns == (Conns{}) {
+		d.Conns = Conns{Low: 192, High: 384, Grace: time.Minute}
 	}
 	if d.MaxPages == 0 {
 		d.MaxPages = 10_000

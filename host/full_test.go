@@ -3,8 +3,10 @@ package host
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
 )
@@ -55,6 +57,13 @@ func TestZeroConfig(t *testing.T) {
 	p := newPage(t, n)
 	if len(n.Addrs()) == 0 || len(p.Addrs()) == 0 {
 		t.Errorf("addresses of the node %v, of a page %v", n.Addrs(), p.Addrs())
+	}
+	conns, ok := n.Libp2p().ConnManager().(*connmgr.BasicConnMgr)
+	if !ok {
+		t.Fatalf("connections are managed by %T", n.Libp2p().ConnManager())
+	}
+	if i := conns.GetInfo(); i.LowWater != 192 || i.HighWater != 384 || i.GracePeriod != time.Minute {
+		t.Errorf("connections are kept by %+v", i)
 	}
 }
 

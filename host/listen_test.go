@@ -28,6 +28,7 @@ func TestNewFails(t *testing.T) {
 		{"relay without id", Config{Relays: []string{"/ip4/127.0.0.1/tcp/1"}}, "ends in /p2p/<id>"},
 		{"relay profile", Config{RelayProfile: "free"}, `relay.profile is "free"`},
 		{"pages", Config{MaxPages: -1}, "MaxPages"},
+		{"connections", Config{Conns: Conns{Low: 5, High: 4}}, "high mark 4 is below the low one 5"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -29,14 +29,6 @@ import (
 	"github.com/parley-p2p/parley/network"
 )
 
-// Connections above high are closed down to low, unprotected ones first, the
-// least valued first.
-const (
-	connsLow   = 192
-	connsHigh  = 384
-	connsGrace = time.Minute
-)
-
 // Node is the full host of a node, and the maker of its pages' bare ones.
 // Everything that runs in it ends before Close returns.
 type Node struct {
@@ -139,7 +131,7 @@ func (n *Node) start(ctx context.Context, key identity.Key) (err error) {
 // hostOptions also gives what must be closed where no host is made of it; a
 // host closes it itself.
 func (n *Node) hostOptions(key identity.Key) (_ []libp2p.Option, unused []io.Closer, _ error) {
-	conns, err := connmgr.NewConnManager(connsLow, connsHigh, connmgr.WithGracePeriod(connsGrace))
+	conns, err := connmgr.NewConnManager(n.cfg.Conns.Low, n.cfg.Conns.High, connmgr.WithGracePeriod(n.cfg.Conns.Grace))
 	if err != nil {
 		return nil, nil, errors.Join(err, n.limits.Close())
 	}
