@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/parley-p2p/parley/identity"
@@ -50,6 +51,7 @@ func (e *endpoint) connect(ctx context.Context, to identity.PeerID) error {
 		dial()
 	}
 	var failure error
+	tried := known
 	for finding || dialing > 0 {
 		select {
 		case err := <-dialed:
@@ -61,6 +63,7 @@ func (e *endpoint) connect(ctx context.Context, to identity.PeerID) error {
 			failure = err
 		case addrs := <-more:
 			if e.learn(to, addrs) {
+				tried = true
 				dial() // joins a dial under way, with the new addresses
 			}
 		case err := <-over:
@@ -69,16 +72,37 @@ func (e *endpoint) connect(ctx context.Context, to identity.PeerID) error {
 				failure = err
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			return e.unanswered(to, ctx.Err())
 		}
 	}
 	if failure == nil {
 		failure = errNoAddresses
 	}
+	if !tried {
+		e.tried.record(to, failure)
+	}
 	return failure
 }
 
-var errNoAddresses = errors.New("no addresses found")
+// unanswered is the error for addresses that were dialled until the caller's time
+// was over. libp2p says nothing of them then.
+func (e *endpoint) unanswered(to identity.PeerID, err error) error {
+	addrs := e.host.Peerstore().Addrs(to)
+	if len(addrs) == 0 || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	silent := &swarm.DialError{Peer: to}
+	for _, a := range addrs {
+		silent.DialErrors = append(silent.DialErrors, swarm.TransportError{Address: a, Cause: errNoAnswer})
+	}
+	e.tried.record(to, silent)
+	return silent
+}
+
+var (
+	errNoAddresses = errors.New("no addresses found")
+	errNoAnswer    = errors.New("no answer in time")
+)
 
 // find starts the node's Finder, later when there is something to dial
 // meanwhile. It reports whether there is one.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -176,7 +177,7 @@ func reason(err error) string {
 		}
 		return strings.Join(parts, "; ")
 	case errors.Is(err, context.DeadlineExceeded):
-		return "no answer in time"
+		return errNoAnswer.Error()
 	}
 	return cut(err.Error())
 }
@@ -238,6 +239,7 @@ func (t *attempts) record(id identity.PeerID, err error) {
 	}
 	t.order.MoveToBack(el)
 	p := el.Value.(*triedPeer)
+	p.tried = slices.DeleteFunc(p.tried, func(old PathAttempt) bool { return slices.Contains(found, old) })
 	p.tried = append(p.tried, found...)
 	if n := len(p.tried) - maxTried; n > 0 {
 		p.tried = append([]PathAttempt(nil), p.tried[n:]...)

@@ -92,7 +92,8 @@ func (c *conversation) connect() (progressed bool, err error) {
 // open opens a stream: of our framing, or else the reference's.
 func (c *conversation) open() (network.Stream, error) {
 	p := c.peer
-	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.SendTimeout)
+	// What was tried is known before the first message is given up.
+	ctx, cancel := context.WithTimeout(p.ctx, p.cfg.SendTimeout*9/10)
 	defer cancel()
 	c.opening.Store(&cancel)
 	defer c.opening.Store(nil)

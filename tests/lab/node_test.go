@@ -170,6 +170,26 @@ func (n *node) panel(id string) [][]any {
 	return nil
 }
 
+// metric gives a metric of the node, 0 for one that isn't there yet.
+func (n *node) metric(name string) (value float64) {
+	n.t.Helper()
+	res, err := n.server.Client.Get(n.server.URL + "/_parley/metrics")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			_, err = fmt.Sscan(text, &value)
+		}
+	}
+	if err != nil || lines.Err() != nil {
+		n.t.Fatal(err, lines.Err())
+	}
+	return value
+}
+
 // relayed waits until the node announces an address through a relay.
 func (n *node) relayed(relay *node) {
 	n.t.Helper()
