@@ -57,19 +57,27 @@ type Node struct {
 	sockets  []net.Listener
 	port     int
 	began    time.Time
+	patience patience
 
 	serving    atomic.Bool        // pages and peers are taken
 	stopTopics context.CancelFunc // ends the topics' router, which starts with New
 }
 
-// How long the steps of a shutdown may take; together less than the 5 s after
-// which a service manager loses patience (gateway.md §10).
-const (
-	drainTime = 2500 * time.Millisecond // for messages on their way
-	closeTime = 1500 * time.Millisecond // for sessions to be told; channels have 0.75 s more of their own
+// patience is how long the steps of a shutdown may take.
+type patience struct {
+	drain time.Duration // for messages on their way
+	close time.Duration // for sessions to be told; channels have 0.75 s more of their own
+}
 
-	starLinger = 500 * time.Millisecond // for a star's sessions to close from their side
+// Less in all than the 5 s after which a service manager loses its own patience
+// (gateway.md §10).
+const (
+	drainTime = 2500 * time.Millisecond
+	closeTime = 1500 * time.Millisecond
 )
+
+// starLinger is for a star's sessions to close from their side.
+const starLinger = 500 * time.Millisecond
 
 // New builds a node: it locks the data folder, opens its listeners and makes
 // its host, so that a start that can't work fails here. Nothing is served and
@@ -81,7 +89,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{cfg: cfg, log: cfg.Log.With("component", "node"), began: time.Now()}
+	n := &Node{cfg: cfg, log: cfg.Log.With("component", "node"), began: time.Now(), patience: patience{drainTime, closeTime}}
 	for _, build := range []func() error{n.openData, n.openSockets, n.makeHost, n.makeTalk, n.makeChannels, n.makeGateway, n.makeStar} {
 		if err := build(); err != nil {
 			return nil, errors.Join(err, n.Close())
@@ -264,16 +272,21 @@ func (n *Node) stop(ctx context.Context) error {
 	n.log.Info("stopping")
 	n.serving.Store(false)
 	n.backend.close()
-	drain, cancel := context.WithTimeout(ctx, drainTime)
+	drain, cancel := context.WithTimeout(ctx, n.patience.drain)
 	defer cancel()
 	if err := n.peers.Drain(drain); err != nil {
 		n.log.Warn("messages could not be delivered before the end", "err", err)
 	}
-	closing, cancel := context.WithTimeout(ctx, closeTime)
+	closing, cancel := context.WithTimeout(ctx, n.patience.close)
 	defer cancel()
 	n.backend.closeOwn()
-	err := n.gateway.Shutdown(closing)
-	return errors.Join(err, n.server.Shutdown(closing))
+	if err := n.gateway.Shutdown(closing); err != nil {
+		n.log.Warn("some pages were cut off: they took too long to hear of the end", "err", err)
+	}
+	if n.server.Shutdown(closing) == nil {
+		return nil
+	}
+	return n.server.Close() // what is still asked over HTTP, or connected and has not asked
 }
 
 func (n *Node) serve(l net.Listener) error {

@@ -36,12 +36,19 @@ func runNode(t *testing.T, cfg Config) *Node {
 // ended.
 func startNode(t *testing.T, cfg Config) (n *Node, stop func()) {
 	t.Helper()
+	return startPatient(t, cfg, patience{drainTime, closeTime})
+}
+
+// startPatient is startNode with other bounds for the node's end.
+func startPatient(t *testing.T, cfg Config, p patience) (n *Node, stop func()) {
+	t.Helper()
 	ready := make(chan struct{})
 	cfg.Ready = func(Started) { close(ready) }
 	n, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.patience = p
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- n.Run(ctx) }()

@@ -286,7 +286,10 @@ func (g *Gateway) wait(ctx context.Context) error {
 	}
 	g.mu.Lock()
 	for l := range g.links {
-		l.Drop(link.Stopping)
+		l.Cut(link.Stopping)
+	}
+	for s := range g.sessions {
+		s.cancel() // a page's request that waits, so that its socket isn't read
 	}
 	g.mu.Unlock()
 	<-done

@@ -29,7 +29,14 @@ const (
 	stuckLimit   = 30 * time.Second // a full queue that doesn't move
 	maxBatch     = 64 << 10         // bytes of a queue that are written at once
 	lastFrames   = time.Second      // how long a socket that can't be written is still read
-	lastWordWait = time.Second      // how long the last words may take
+
+	closeWait = time.Second      // how long a page may take to end its side too
+	stopWait  = 10 * time.Second // the same for one that is told that the node stops, unless Cut comes before
+
+	// ignoreAfter is how long last words may take before what the page sends is read
+	// and thrown away: a page that can't send may not read either. To begin at once
+	// would only keep a flood going.
+	ignoreAfter = 100 * time.Millisecond
 
 	pingsPerSecond, pingBurst = 10, 50 // from a page
 )
@@ -116,7 +123,8 @@ func (l *Link) Nudge() {
 	}
 }
 
-// End ends the link in order: the writer gets to its last words. The first end
+// End ends the link in order: nothing more is read, and the writer gets to its last
+// words, for which a page that takes them has all the time until Cut. The first end
 // decides why. It never blocks.
 func (l *Link) End(why *Closing) { l.end(why) }
 
@@ -126,13 +134,23 @@ func (l *Link) Drop(why *Closing) {
 	l.sock.Interrupt(0)
 }
 
+// Cut ends the link without a word more, one too that is ending. It never blocks.
+func (l *Link) Cut(why *Closing) {
+	l.end(why)
+	l.sock.Cut()
+}
+
 // Read waits for the page's next message and appends it to buf. Only the reader
-// may call it. The error is a *Closing.
+// may call it. The error is a *Closing; once the link has ended nothing that comes
+// is given any more.
 func (l *Link) Read(buf []byte) (socket.Kind, []byte, error) {
 	l.hear() // however long the page had to wait, it was not silent
 	l.reading.Store(true)
 	kind, msg, err := l.sock.Read(buf)
 	l.reading.Store(false)
+	if why := l.Why(); err == nil && why != nil {
+		return 0, msg, why
+	}
 	if err == nil {
 		return kind, msg, nil
 	}
@@ -153,7 +171,9 @@ func (l *Link) Read(buf []byte) (socket.Kind, []byte, error) {
 // socket ended: the close frame that tells may still be on its way to the reader.
 func (l *Link) Run(read, write func() error) *Closing {
 	var writer sync.WaitGroup
+	written := make(chan struct{})
 	writer.Go(func() {
+		defer close(written)
 		switch why := AsClosing(Guard(l.log, write)); {
 		case why == lost && l.ctx.Err() == nil:
 			l.sock.Interrupt(lastFrames)
@@ -162,11 +182,26 @@ func (l *Link) Run(read, write func() error) *Closing {
 			l.sock.Interrupt(0)
 		}
 	})
-	l.Drop(AsClosing(Guard(l.log, read)))
+	l.end(AsClosing(Guard(l.log, read)))
+	if l.Why().bye == nil {
+		l.sock.Interrupt(0)
+	} else {
+		l.ignore(written)
+	}
 	writer.Wait()
 	l.noPings()
 	l.pongs.Wait()
 	return l.Why()
+}
+
+// ignore waits for the writer's last words, and does not let the page wait to be
+// read meanwhile. The writer's end ends it.
+func (l *Link) ignore(written <-chan struct{}) {
+	select {
+	case <-written:
+	case <-time.After(ignoreAfter):
+		l.sock.Discard()
+	}
 }
 
 // Guard turns a panic into an end of this session, or request, alone.
@@ -181,7 +216,7 @@ func Guard(log *slog.Logger, f func() error) (err error) {
 }
 
 // HangUp ends the link, if it hasn't ended, and closes the socket the way why
-// says. It takes a second at most.
+// says. It takes a second at most, or until Cut where the node stops.
 func (l *Link) HangUp(why *Closing) {
 	l.end(why)
 	l.noPings()
@@ -189,5 +224,9 @@ func (l *Link) HangUp(why *Closing) {
 		l.sock.Abort()
 		return
 	}
-	l.sock.Close(why.Code, why.Reason)
+	wait := closeWait
+	if why.bye != nil {
+		wait = stopWait
+	}
+	l.sock.Close(why.Code, why.Reason, wait)
 }

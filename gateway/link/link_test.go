@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,9 +126,133 @@ func TestStopping_EndsAWriterThatIsNeverIdle(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.End(link.Stopping)
-	if _, code := drain(t, ws); code != 1001 && code != -1 { // -1: cut after a second of last words
-		t.Errorf("closed with %d", code)
+	if got, code := drain(t, ws); code != 1001 || got[len(got)-1] != "bye: the node stops" {
+		t.Errorf("closed with %d after %q", code, got[len(got)-1])
 	}
+}
+
+// TestStopping_TakesNothingMore has pages that never stop sending, and readers that
+// answer everything until they wait for room: the last words end all the same and
+// reach each page, and nothing is taken behind the end.
+func TestStopping_TakesNothingMore(t *testing.T) {
+	for _, pages := range []int{1, 100} {
+		t.Run(fmt.Sprint(pages), func(t *testing.T) {
+			var all, begun sync.WaitGroup
+			links, start, heard := make([]*link.Link, pages), make(chan struct{}), make(chan struct{}, 1)
+			for i := range pages {
+				begun.Add(1)
+				ws := open(t, func(l *link.Link) {
+					links[i] = l
+					begun.Done()
+					q := flow.NewQueue[string](1 << 20)
+					l.HangUp(l.Run(echo(t, l, q), func() error { return link.NewWriter(l, q, lines{l}).Run() }))
+				})
+				all.Go(func() {
+					<-start
+					for ws.Write(context.Background(), websocket.MessageText, []byte("again")) == nil {
+					}
+				})
+				all.Go(func() {
+					_, msg, err := ws.Read(context.Background())
+					select {
+					case heard <- struct{}{}:
+					default:
+					}
+					last := ""
+					for err == nil {
+						last = string(msg)
+						_, msg, err = ws.Read(context.Background())
+					}
+					if code := websocket.CloseStatus(err); code != 1001 || last != "bye: the node stops" {
+						t.Errorf("page %d: closed with %d after %q", i, code, last)
+					}
+				})
+			}
+			begun.Wait()
+			close(start)
+			<-heard
+			for _, l := range links {
+				l.End(link.Stopping)
+			}
+			all.Wait()
+		})
+	}
+}
+
+// echo is a reader that answers with what came.
+func echo(t *testing.T, l *link.Link, q *flow.Queue[string]) func() error {
+	return func() error {
+		for {
+			ended := l.Why() != nil
+			_, msg, err := l.Read(nil)
+			if err != nil {
+				return err
+			}
+			if ended {
+				t.Error("a message was taken after the end")
+			}
+			if q.Push(l.Context(), flow.Bulk, string(msg), len(msg)) != nil {
+				return errors.New("gave up: the link ends")
+			}
+		}
+	}
+}
+
+// TestStopping_APageThatSendsBeforeItReads has one that reads when all it has to say
+// is out: it gets its last words although nobody wants what it sends, and more waits
+// for it than a connection holds.
+func TestStopping_APageThatSendsBeforeItReads(t *testing.T) {
+	const much = 16 << 20
+	q := flow.NewQueue[string](2 * much)
+	links := make(chan *link.Link, 1)
+	ws := open(t, func(l *link.Link) {
+		links <- l
+		l.HangUp(l.Run(echo(t, l, q), func() error { return link.NewWriter(l, q, lines{l}).Run() }))
+	})
+	l := <-links
+	for range 32 {
+		if err := q.TryPush(flow.Bulk, strings.Repeat("x", much/32), much/32); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.End(link.Stopping)
+	for range 32 {
+		if err := ws.Write(t.Context(), websocket.MessageText, make([]byte, much/32)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ws.SetReadLimit(-1)
+	got, code := drain(t, ws)
+	if code != 1001 || len(got) != 33 || got[32] != "bye: the node stops" {
+		t.Errorf("closed with %d after %d messages", code, len(got))
+	}
+}
+
+// TestCut_EndsLastWords has a page that takes nothing: its link ends when it is cut.
+func TestCut_EndsLastWords(t *testing.T) {
+	const much = 16 << 20
+	q := flow.NewQueue[string](2 * much)
+	links, ended := make(chan *link.Link, 1), make(chan struct{})
+	_ = open(t, func(l *link.Link) {
+		defer close(ended)
+		links <- l
+		l.HangUp(l.Run(ignore(l), func() error { return link.NewWriter(l, q, lines{l}).Run() }))
+	})
+	l := <-links
+	if err := q.TryPush(flow.Bulk, strings.Repeat("x", much), much); err != nil {
+		t.Fatal(err)
+	}
+	l.End(link.Stopping)
+	for q.Len() > 0 {
+		runtime.Gosched()
+	}
+	select {
+	case <-ended:
+		t.Error("ended with what the page never took")
+	default:
+	}
+	l.Cut(link.Stopping)
+	<-ended
 }
 
 type endless struct {
@@ -135,9 +261,7 @@ type endless struct {
 }
 
 func (o endless) Flush(items []string) error {
-	if err := o.q.TryPush(flow.Bulk, "more", 1); err != nil {
-		return err
-	}
+	_ = o.q.TryPush(flow.Bulk, "more", 1) // refused once the last words have begun
 	return o.lines.Flush(items)
 }
 

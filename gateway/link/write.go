@@ -188,14 +188,14 @@ func (l *Link) WriteError(err error) error {
 	return err
 }
 
-// lastWords writes what still waits, where the end is one in order.
+// lastWords writes what still waits, and the close frame, where the end is one in
+// order. Nothing comes behind what waits: the queue takes nothing more.
 func (w *Writer[T]) lastWords() error {
 	why := w.l.Why()
 	if why.bye == nil {
 		return why
 	}
-	late := time.AfterFunc(lastWordWait, func() { w.l.sock.Interrupt(0) })
-	defer late.Stop()
+	w.q.Close(why.bye)
 	w.pen.Lock()
 	defer w.pen.Unlock()
 	w.live = false
@@ -208,7 +208,9 @@ func (w *Writer[T]) lastWords() error {
 			return why
 		}
 	}
-	_ = w.out.Farewell(why.bye)
+	if w.out.Farewell(why.bye) == nil {
+		w.l.sock.Goodbye(why.Code, why.Reason)
+	}
 	return why
 }
 

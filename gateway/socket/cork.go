@@ -112,15 +112,15 @@ func (c *corked) out(parts [][]byte) error {
 		c.rest = nil
 	}
 	for len(parts) > 0 && c.broken == nil {
-		parts = c.cut(parts)
+		parts = c.take(parts)
 		c.allow()
 		c.broken = c.writePiece()
 	}
 	return c.broken
 }
 
-// cut takes the next piece from parts and returns the rest.
-func (c *corked) cut(parts [][]byte) [][]byte {
+// take makes the next piece of parts and returns the rest.
+func (c *corked) take(parts [][]byte) [][]byte {
 	c.piece = c.piece[:0]
 	for room := pieceLimit; len(parts) > 0 && room > 0; {
 		p := parts[0]
@@ -175,4 +175,28 @@ func (c *corked) deadlines(read, write time.Time) {
 	c.end.Store(write.UnixNano())
 	_ = c.Conn.SetReadDeadline(read)
 	_ = c.Conn.SetWriteDeadline(write)
+}
+
+// goodbye writes a close frame, unless there has been one, and ends writing where
+// the connection can end on one side.
+func (c *corked) goodbye(frame []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.closing {
+		c.closing = true
+		_ = c.out([][]byte{frame}) // a connection that is broken has nobody to tell
+	}
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}
+
+// cut closes the connection. Over TLS that would wait for a last word, which has
+// no place here.
+func (c *corked) cut() {
+	conn := c.Conn
+	if secure, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = secure.NetConn()
+	}
+	_ = conn.Close() // the library closes it again
 }

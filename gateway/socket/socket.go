@@ -7,7 +7,9 @@
 //	kind, msg, err := s.Read(buf)      one goroutine
 //	err = s.Write(kind, msgs...)       another; WriteParts is the same for one message
 //	s.Ping(ctx)                        any
-//	s.Close(code, reason)              any
+//	s.Goodbye(code, reason)            who writes, as its last word
+//	s.Close(code, reason, wait)        who reads, when nobody writes any more
+//	s.Cut()                            any
 //
 // Policy is not checked here: Accept comes after access.Policy.
 //
@@ -58,8 +60,8 @@ const (
 )
 
 const (
-	// closeWait bounds a close handshake: the frame out and the answer in.
-	closeWait = time.Second
+	// discardPiece is how much is read at a time of what nobody wants.
+	discardPiece = 32 << 10
 	// writeWait is how long a socket may take nothing before it counts as stuck.
 	writeWait = 30 * time.Second
 	// writeGrace is how long a write may take that is under way at an interrupt.
@@ -242,16 +244,45 @@ func (s *Socket) Interrupt(d time.Duration) {
 	s.conn.deadlines(end, end.Add(writeGrace))
 }
 
-// Close sends a close frame, unless one was sent or the socket is gone, waits at
-// most a second for the answer, and ends the socket.
-func (s *Socket) Close(code Code, reason string) {
+// Goodbye sends a close frame, unless one was sent, and ends writing. Only the
+// writer may call it.
+func (s *Socket) Goodbye(code Code, reason string) {
 	if len(reason) > maxReason {
 		reason = reason[:maxReason]
 	}
-	end := time.Now().Add(closeWait)
-	s.conn.deadlines(end, end)
-	_ = s.ws.Close(code, reason) // the socket is gone either way
+	frame := append(make([]byte, 0, 4+len(reason)), finClose, byte(2+len(reason)))
+	frame = binary.BigEndian.AppendUint16(frame, uint16(code))
+	s.conn.goodbye(append(frame, reason...))
 }
+
+// Discard throws away what comes, until the connection or its time is over. Only
+// the reader may call it, and Read never again.
+func (s *Socket) Discard() {
+	buf := lend.Get(discardPiece)
+	defer lend.Put(buf)
+	for {
+		if _, err := s.conn.Conn.Read(buf[:cap(buf)]); err != nil {
+			return
+		}
+	}
+}
+
+// Close says Goodbye, waits at most that long for the other side to end too, and
+// ends the socket. What comes meanwhile is thrown away unread (RFC 6455 §7.1.1): to
+// look in a flood for the answer takes long, and a connection that ends with
+// something unread takes the close frame from the other side. Only the reader may
+// call it, when nobody writes any more.
+func (s *Socket) Close(code Code, reason string, wait time.Duration) {
+	end := time.Now().Add(wait)
+	s.conn.deadlines(end, end)
+	s.Goodbye(code, reason)
+	s.Discard()
+	_ = s.ws.CloseNow() // the socket is gone either way
+}
+
+// Cut ends the connection under the socket, whoever reads or writes. It never
+// blocks.
+func (s *Socket) Cut() { s.conn.cut() }
 
 // Abort ends the socket without a word.
 func (s *Socket) Abort() {

@@ -120,7 +120,7 @@ func TestInterrupt_EndsReadAndCanStillClose(t *testing.T) {
 		if err := <-ended; err == nil {
 			t.Error("read goes on")
 		}
-		s.Close(socket.GoingAway, strings.Repeat("long ", 100))
+		s.Close(socket.GoingAway, strings.Repeat("long ", 100), time.Second)
 	})
 	ws, _ := dial(t, server)
 	_, _, err := ws.Read(t.Context())
@@ -135,7 +135,7 @@ func TestClose_DoesNotWaitForAPageThatIsGone(t *testing.T) {
 	took := make(chan time.Duration, 1)
 	server := serve(t, func(s *socket.Socket) {
 		began := time.Now()
-		s.Close(socket.Normal, "")
+		s.Close(socket.Normal, "", time.Second)
 		took <- time.Since(began)
 	})
 	_, under := dial(t, server)
