@@ -136,7 +136,15 @@ func TestStop_LosesNoAcceptedMessage(t *testing.T) {
 			t.Fatalf("frame %d: %v", f.Kind, gatewaytest.Elements(t, f))
 		}
 	}
+	told := make(chan websocket.StatusCode, 1)
+	go func() {
+		code, _ := from.Closed()
+		told <- code
+	}()
 	stop()
+	if code := <-told; code != websocket.StatusGoingAway {
+		t.Errorf("closed with %d", code)
+	}
 	for i := range count {
 		f := to.Next()
 		var m struct{ Data int }
