@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 	"time"
 
@@ -31,7 +32,9 @@ import (
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/quicreuse"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	libp2pwebrtc "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+	webtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
 	ma "github.com/multiformats/go-multiaddr"
 	msmux "github.com/multiformats/go-multistream"
 
@@ -155,13 +158,26 @@ func (h *bareHost) addTransports(key identity.Key, parts bareParts) error {
 	if err != nil {
 		return fmt.Errorf("make quic: %w", err)
 	}
+	overWT, err := webtransport.New(priv, nil, h.quic, parts.gater, parts.limits)
+	if err != nil {
+		return fmt.Errorf("make webtransport: %w", err)
+	}
+	overRTC, err := libp2pwebrtc.New(priv, nil, parts.gater, parts.limits, listenUDP)
+	if err != nil {
+		return fmt.Errorf("make webrtc: %w", err)
+	}
 	parts.circuits.upgrader = up
-	for _, t := range []transport.Transport{overTCP, overWS, overQUIC, parts.circuits} {
+	for _, t := range []transport.Transport{overTCP, overWS, overQUIC, overWT, overRTC, parts.circuits} {
 		if err := h.swarm.AddTransport(t); err != nil {
 			return fmt.Errorf("add transport: %w", err)
 		}
 	}
 	return nil
+}
+
+// listenUDP is for listening over WebRTC, which pages don't.
+func listenUDP(netw string, laddr *net.UDPAddr) (net.PacketConn, error) {
+	return net.ListenUDP(netw, laddr)
 }
 
 func (h *bareHost) addServices(userAgent string) (err error) {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,11 +10,13 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/parley-p2p/parley/network"
 )
 
 // The default node: every transport of gateway.md §5.1, port mapping, AutoNAT
-// and hole punching. It is reached by each transport alone, and nothing is left
-// when it has closed (goleak looks).
+// and hole punching. It is reached by each transport alone, by pages too, and
+// nothing is left when it has closed (goleak looks).
 func TestDefaultNode(t *testing.T) {
 	cfg := Config{}
 	for _, text := range DefaultListen() {
@@ -21,7 +24,8 @@ func TestDefaultNode(t *testing.T) {
 			cfg.Listen = append(cfg.Listen, strings.Replace(text, "0.0.0.0", "127.0.0.1", 1))
 		}
 	}
-	n := newNode(t, cfg)
+	n, other := newNode(t, cfg), newNode(t, loopback())
+	n.Handle(echo, echoHandler)
 	kinds := map[string]func(ma.Multiaddr) bool{
 		"tcp":           func(a ma.Multiaddr) bool { return last(a) == ma.P_TCP },
 		"quic":          func(a ma.Multiaddr) bool { return last(a) == ma.P_QUIC_V1 },
@@ -47,6 +51,16 @@ func TestDefaultNode(t *testing.T) {
 			if r := <-ping.Ping(deadline(t), h, n.Local()); r.Error != nil {
 				t.Error(r.Error)
 			}
+			p := newPage(t, other) // a page dials what a node does
+			tell(p.endpoint, n.Local(), at)
+			if got := roundTrip(t, p, n.Local()); got != network.PathDirect {
+				t.Errorf("a page reaches it by path %s", got)
+			}
+			for _, c := range p.swarm.ConnsToPeer(n.Local()) {
+				if !is(c.RemoteMultiaddr()) {
+					t.Errorf("a page dialled %s", c.RemoteMultiaddr())
+				}
+			}
 		})
 	}
 }
@@ -57,6 +71,11 @@ func TestZeroConfig(t *testing.T) {
 	p := newPage(t, n)
 	if len(n.Addrs()) == 0 || len(p.Addrs()) == 0 {
 		t.Errorf("addresses of the node %v, of a page %v", n.Addrs(), p.Addrs())
+	}
+	for name, kind := range map[string]int{"TCP": ma.P_TCP, "QUIC": ma.P_QUIC_V1} {
+		if !slices.ContainsFunc(p.bare.directAddrs(), func(a ma.Multiaddr) bool { return last(a) == kind }) {
+			t.Errorf("a page doesn't listen on %s but on %v", name, p.bare.directAddrs())
+		}
 	}
 	conns, ok := n.Libp2p().ConnManager().(*connmgr.BasicConnMgr)
 	if !ok {

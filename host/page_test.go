@@ -3,10 +3,20 @@ package host
 import (
 	"context"
 	"fmt"
+	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/protocol/identify"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libtls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/parley-p2p/parley/identity"
@@ -361,6 +371,53 @@ func TestOnePageTalksToManyPages(t *testing.T) {
 				p.Handle(echo, echoHandler)
 				tell(one.endpoint, p.Local(), p.Addrs())
 				roundTrip(t, one, p.Local())
+			}
+		})
+	}
+}
+
+// A page is a libp2p peer that others can talk to whatever they speak of what
+// libp2p has: TLS or Noise, yamux, identify. What is once a node (DHT, GossipSub,
+// relay) it doesn't speak (gateway.md §5.1).
+func TestPageSpeaksLibp2p(t *testing.T) {
+	page := newPage(t, newNode(t, loopback()))
+	page.Handle(echo, echoHandler)
+	at := peer.AddrInfo{ID: page.Local(), Addrs: page.bare.directAddrs()}
+	for id, security := range map[protocol.ID]libp2p.Option{
+		libtls.ID: libp2p.Security(libtls.ID, libtls.New), noise.ID: libp2p.Security(noise.ID, noise.New),
+	} {
+		t.Run(string(id), func(t *testing.T) {
+			h, err := libp2p.New(security, libp2p.NoListenAddrs, libp2p.DisableMetrics())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer h.Close()
+			if err := h.Connect(deadline(t), at); err != nil {
+				t.Fatal(err)
+			}
+			if c := h.Network().ConnsToPeer(page.Local())[0].ConnState(); c.Security != id || c.StreamMultiplexer != yamux.ID {
+				t.Errorf("connected by %+v", c)
+			}
+			known, err := h.Peerstore().GetProtocols(page.Local()) // Connect waits for identify
+			if err != nil {
+				t.Fatal(err)
+			}
+			slices.Sort(known)
+			want := []protocol.ID{protocol.ID(echo), identify.ID, identify.IDPush, ping.ID}
+			if slices.Sort(want); !slices.Equal(known, want) {
+				t.Errorf("the page speaks %v, want %v", known, want)
+			}
+			s, err := h.NewStream(deadline(t), page.Local(), protocol.ID(echo))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Reset()
+			if _, err := s.Write([]byte("hello")); err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, 5)
+			if _, err := io.ReadFull(s, got); err != nil || string(got) != "hello" {
+				t.Errorf("answered %q, %v", got, err)
 			}
 		})
 	}
