@@ -22,18 +22,23 @@ type pen struct {
 
 // claim makes the caller the writer; nil where there is one, or no WebSocket.
 func (s *Socket) claim() *pen {
-	if s.writing.Load() || !s.writing.CompareAndSwap(false, true) {
+	if s.writing.Load() {
 		return nil // the running one looks again before it leaves
 	}
+	return s.claimCounted()
+}
+
+// claimCounted is claim for who waits for the writers afterwards: where there is
+// one, it is counted when this returns.
+func (s *Socket) claimCounted() *pen {
 	s.mu.Lock()
 	conn := s.conn
-	if conn != nil {
+	free := conn != nil && s.writing.CompareAndSwap(false, true)
+	if free {
 		s.writers.Add(1)
-	} else {
-		s.writing.Store(false)
 	}
 	s.mu.Unlock()
-	if conn == nil {
+	if !free {
 		return nil
 	}
 	p, _ := s.core.pens.Get().(*pen)
@@ -121,11 +126,11 @@ func (p *pen) pop() (ended error) {
 	return ended
 }
 
-// mayLeave gives up the claim, unless something has come meanwhile.
+// mayLeave gives up the claim, unless something has come meanwhile, or the end.
 func (p *pen) mayLeave() bool {
 	s := p.s
 	s.writing.Store(false)
-	return s.out.Len() == 0 || !s.writing.CompareAndSwap(false, true)
+	return s.out.Len() == 0 && !s.ending() || !s.writing.CompareAndSwap(false, true)
 }
 
 func (p *pen) frame() {

@@ -325,7 +325,10 @@ func (srv *Server) openWebSocket(w http.ResponseWriter, r *http.Request, s *Sock
 		s.leave(err)
 		return
 	}
+	s.writing.Store(true) // nobody writes before greet
+	s.mu.Lock()
 	s.conn = conn
+	s.mu.Unlock()
 	if !srv.register(s, func() { s.greet(conn, open) }) {
 		_ = conn.NetConn().Close()
 		s.end(ws.CodeGoingAway, errDraining)
@@ -335,7 +338,6 @@ func (srv *Server) openWebSocket(w http.ResponseWriter, r *http.Request, s *Sock
 
 // greet sends the first packets, with the answer to the handshake, and serves.
 func (s *Socket) greet(conn *ws.Conn, open []byte) {
-	s.writing.Store(true) // nobody else writes before
 	b := conn.Batch()
 	b.Add(ws.Text, open)
 	b.Add(ws.Text, connectPacket)

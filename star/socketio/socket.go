@@ -177,12 +177,10 @@ func (c socketContext) Deadline() (time.Time, bool) { return time.Time{}, false 
 func (c socketContext) Done() <-chan struct{}       { return c.s.done }
 func (c socketContext) Value(any) any               { return nil }
 func (c socketContext) Err() error {
-	select {
-	case <-c.s.done:
+	if c.s.ending() {
 		return context.Canceled
-	default:
-		return nil
 	}
+	return nil
 }
 
 // Hold tells that the Handler, in the receive path, is going to wait, and Release
@@ -280,9 +278,19 @@ func (s *Socket) end(code int, reason error) bool {
 		reason = ErrEnded
 	}
 	s.err, s.code = reason, code
-	close(s.done)
 	s.out.Close(reason)
+	close(s.done)
 	return true
+}
+
+// ending is Err() != nil, without its lock. The queue is closed by then.
+func (s *Socket) ending() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // Err is why the socket ends, nil while it does not.

@@ -24,10 +24,8 @@ func (s *Socket) sweep(now int64) {
 	if s.waiting.Load() > 0 {
 		s.taking.Store(now) // Stuck sees to one that takes nothing
 	}
-	select {
-	case <-s.done:
+	if s.ending() {
 		return
-	default:
 	}
 	switch good := s.goodAt.Load(); {
 	case good != 0 && time.Duration(now-good) > t.Linger:

@@ -17,7 +17,9 @@ func (s *Socket) serve(conn *ws.Conn) {
 	err := s.readFrames(conn)
 	s.end(closeCode(err), err)
 	s.depart()
-	s.startWriter()
+	if p := s.claimCounted(); p != nil {
+		go p.finish()
+	}
 	stop := time.AfterFunc(s.core.times.Linger, func() { _ = conn.NetConn().Close() })
 	s.writers.Wait()
 	linger(conn)
