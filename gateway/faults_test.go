@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/parley-p2p/parley/gateway"
 	"github.com/parley-p2p/parley/gateway/access"
@@ -233,6 +234,67 @@ func TestHungHandler_HoldsUpItsOwnConversation(t *testing.T) {
 			t.Errorf("message %v, want the next one of the conversation", m)
 		}
 	})
+}
+
+// TestRefusal_HoldsUpNoPage has a message of a sender to whom nothing gets through,
+// for a protocol that the page has stopped: the page's other frames don't wait for
+// the refusal.
+func TestRefusal_HoldsUpNoPage(t *testing.T) {
+	s, b := startFaulty(t, gatewaytest.WithConfig(gateway.Config{SessionBuffer: 64 << 10, MaxMessage: 64 << 10}))
+	p := gatewaytest.Join2(t, s, v2.HelloFrame{})
+	page := <-b.pages
+	p.Call("start", map[string]any{"protocol": "chat"})
+	p.Call("subscribe", map[string]any{"topic": "room"})
+	text, err := cbor.Marshal(strings.Repeat("x", 32<<10))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page.Publish(network.Publication{Topic: "room", From: someone(t), Content: network.Content{Type: network.CBOR, Data: text}})
+	p.Want(v2.KindPublication) // which the page doesn't confirm, so that nothing more is written to it
+	d := &stuckDelivery{from: someone(t), refusing: make(chan struct{}), goOn: make(chan struct{})}
+	if err := page.Receive(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	id := p.Request("stop", map[string]any{"protocol": "chat"})
+	waitFor(t, "the page to have stopped", func() bool {
+		return page.Receive(t.Context(), &stuckDelivery{from: someone(t)}) != nil
+	})
+	p.Write(v2.AppendCount(nil, v2.KindReceived, p.Got))
+	if got := p.Want(v2.KindResult); got[0] != id {
+		t.Errorf("result %v", got)
+	}
+	<-d.refusing
+	close(d.goOn)
+}
+
+func someone(t *testing.T) identity.PeerID {
+	t.Helper()
+	id, err := identity.ParsePeerID(nobody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// stuckDelivery is refused when it may go on.
+type stuckDelivery struct {
+	from           identity.PeerID
+	refusing, goOn chan struct{}
+}
+
+func (d *stuckDelivery) From() identity.PeerID      { return d.from }
+func (d *stuckDelivery) Protocol() network.Protocol { return "chat" }
+func (d *stuckDelivery) Content() network.Content {
+	return network.Content{Type: network.JSON, Data: []byte("1")}
+}
+func (d *stuckDelivery) WantsReply() bool      { return false }
+func (d *stuckDelivery) Handled()              {}
+func (d *stuckDelivery) Reply(network.Content) {}
+func (d *stuckDelivery) Refuse(error) {
+	if d.refusing != nil {
+		close(d.refusing)
+		<-d.goOn
+	}
 }
 
 func TestShutdown_WhileAPeerIsMade(t *testing.T) {

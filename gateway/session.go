@@ -44,7 +44,7 @@ type session struct {
 	contents *flow.Window      // how many bytes of channels' contents more may be in the queue (v2)
 	settling *flow.Window      // how many deliveries more the page may hold, of all conversations (v2)
 	rate     *flow.Bucket
-	work     sync.WaitGroup                    // publications that wait
+	work     sync.WaitGroup                    // publications that wait, and refusals
 	writer   atomic.Pointer[link.Writer[item]] // of the socket that it has (v2); nil without
 	spaces   *spaces.Page                      // what it has joined, and its channels; nil for v1
 

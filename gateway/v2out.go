@@ -60,9 +60,8 @@ func (o *v2Outlet) Flush(items []item) error {
 	o.pongDue = false
 	o.mu.Unlock()
 
-	for _, d := range unwanted {
-		d.Refuse(notStarted(d.Protocol()))
-		o.giveRoom(d)
+	if len(unwanted) > 0 {
+		o.work.Go(func() { o.refuse(unwanted) })
 	}
 	b := &o.batch
 	b.Reset(lend.Get(o.size(items) + 16 + len(lost)*maxName))
@@ -83,6 +82,15 @@ func (o *v2Outlet) Flush(items []item) error {
 	}
 	o.giveContents(items)
 	return o.write(start, ends)
+}
+
+// refuse refuses what the page has stopped listening to. The writer does not wait
+// for it: a sender whose connection takes nothing hears of it late.
+func (o *v2Outlet) refuse(unwanted []network.Delivery) {
+	for _, d := range unwanted {
+		d.Refuse(notStarted(d.Protocol()))
+		o.giveRoom(d)
+	}
 }
 
 // write writes the batch, of which the replay is the owner from then on if there
