@@ -141,6 +141,7 @@ function open(id) {
     current = id;
     const c = conversation(id);
     c.unread = 0;
+    $('news').textContent = '';
     $('text').value = c.draft;
     document.body.dataset.view = 'chat';
     $('log').setAttribute('aria-live', 'off'); // what was said before is there to read, not to be read out
@@ -148,15 +149,14 @@ function open(id) {
     for (const [i, line] of c.lines.entries())
         show(line, c.lines[i - 1]);
     if (!c.lines.length)
-        $('log').append(h('li', { class: 'empty' }, ...emptiness(id)));
+        $('log').append(h('div', { class: 'empty' }, ...emptiness(id)));
     requestAnimationFrame(() => $('log').setAttribute('aria-live', 'polite'));
     grow();
     if (id !== everyone)
         void look(id);
     showList();
     showHead();
-    if (matchMedia('(pointer: fine)').matches)
-        $('text').focus();
+    $(matchMedia('(pointer: fine)').matches ? 'text' : 'log').focus(); // no keyboard that covers half of a phone
 }
 function emptiness(id) {
     if (id !== everyone)
@@ -174,41 +174,48 @@ function add(id, line) {
             $('log').replaceChildren();
         show(line, before);
     }
-    if (line.from !== node.peer && (id !== current || document.hidden || document.body.dataset.view !== 'chat'))
+    if (line.from !== node.peer && (id !== current || document.hidden || document.body.dataset.view !== 'chat')) {
         c.unread++;
+        $('news').textContent = `${c.unread} unread from ${nameOf(id)}`; // read out; a message in the open conversation is itself
+    }
     showList();
     showHead();
 }
 function note(text) {
-    $('log').append(h('li', { class: 'note' }, text));
+    $('log').append(h('p', { class: 'note' }, text));
 }
 // ── showing ──
 function show(line, before) {
     const log = $('log');
-    const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
+    const follow = atEnd();
     const mine = line.from === node.peer;
     const follows = before?.from === line.from && +line.at - +before.at < 300_000;
     const time = line.at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
-    line.item = h('li', { class: `line${mine ? ' mine' : ''}${follows ? ' follows' : ''}` }, face(line.from), h('p', { class: 'by' }, h('span', mine ? { class: 'hidden' } : {}, mine ? 'You' : nameOf(line.from)), h('time', { datetime: line.at.toISOString() }, time)), h('p', { class: 'text' }, line.text), h('p', { class: 'status' }));
+    line.item = h('div', { class: `line${mine ? ' mine' : ''}${follows ? ' follows' : ''}` }, face(line.from), h('p', { class: 'by' }, h('span', mine ? { class: 'hidden' } : {}, mine ? 'You' : nameOf(line.from)), h('time', { datetime: line.at.toISOString() }, time)), h('p', { class: 'text' }, line.text), h('p', { class: 'status' }));
     log.append(line.item);
     setStatus(line, line.status ?? '');
-    if (atEnd || mine)
-        log.scrollTop = log.scrollHeight;
+    if (follow || mine)
+        toEnd();
 }
+const atEnd = () => $('log').scrollHeight - $('log').scrollTop - $('log').clientHeight < 80;
+const toEnd = () => void ($('log').scrollTop = $('log').scrollHeight);
 function setStatus(line, status) {
     line.status = status;
     const place = line.item?.querySelector('.status');
     if (!place)
         return;
+    const follow = atEnd();
     place.replaceChildren(status);
     line.item.classList.toggle('failed', !!line.failed);
     line.item.classList.toggle('received', status === 'received');
-    if (!line.failed)
-        return;
-    const again = h('button', { type: 'button' }, 'Try again');
-    const to = current;
-    again.onclick = () => void say(to, line);
-    place.append(' ', again);
+    if (line.failed) {
+        const again = h('button', { type: 'button' }, 'Try again');
+        const to = current;
+        again.onclick = () => void say(to, line);
+        place.append(' ', again);
+    }
+    if (follow)
+        toEnd();
 }
 function showList() {
     const here = [...room.members.keys()].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
@@ -255,6 +262,7 @@ function showUnread() {
     document.title = all ? `(${all}) parley` : 'parley';
     $('others').hidden = !all;
     $('others').textContent = `${all}`;
+    $('back').setAttribute('aria-label', `Back to all conversations${all ? `, ${all} unread` : ''}`);
 }
 const showMe = () => $('face').replaceWith(Object.assign(face(node.peer), { id: 'face' }));
 /** Says what is so: online only while the node answers. */
@@ -328,15 +336,21 @@ $('text').onkeydown = (event) => {
 $('me').onsubmit = (event) => {
     event.preventDefault();
     $('name').blur();
+    $('text').focus();
 };
 $('name').onchange = () => node && rename();
 $('add').onsubmit = (event) => {
     event.preventDefault();
     const given = $('id').value.trim();
     const id = given.split('/').at(-1); // an address ends in the id
-    node.addPeers([id], given.includes('/') ? { addresses: [given] } : {}).then(() => open(id), (error) => note(error.message));
+    $('fault').textContent = '';
+    node.addPeers([id], given.includes('/') ? { addresses: [given] } : {}).then(() => open(id), (error) => ($('fault').textContent = error.message));
 };
 $('copy').onclick = () => navigator.clipboard.writeText(node.peer).then(() => ($('copy').textContent = 'Copied'));
+$('skip').onclick = (event) => {
+    event.preventDefault(); // the address names the room
+    $('text').focus();
+};
 $('back').onclick = () => {
     document.body.dataset.view = 'list';
     $('list').querySelector('[aria-current=true]')?.focus();
@@ -345,6 +359,7 @@ document.onvisibilitychange = () => {
     if (document.hidden || document.body.dataset.view !== 'chat' || !node)
         return;
     conversation(current).unread = 0;
+    $('news').textContent = '';
     showList();
 };
 addEventListener('hashchange', () => location.reload());

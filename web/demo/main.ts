@@ -177,18 +177,19 @@ function open(id: string): void {
   current = id
   const c = conversation(id)
   c.unread = 0
+  $('news').textContent = ''
   $<HTMLTextAreaElement>('text').value = c.draft
   document.body.dataset.view = 'chat'
   $('log').setAttribute('aria-live', 'off') // what was said before is there to read, not to be read out
   $('log').replaceChildren()
   for (const [i, line] of c.lines.entries()) show(line, c.lines[i - 1])
-  if (!c.lines.length) $('log').append(h('li', { class: 'empty' }, ...emptiness(id)))
+  if (!c.lines.length) $('log').append(h('div', { class: 'empty' }, ...emptiness(id)))
   requestAnimationFrame(() => $('log').setAttribute('aria-live', 'polite'))
   grow()
   if (id !== everyone) void look(id)
   showList()
   showHead()
-  if (matchMedia('(pointer: fine)').matches) $('text').focus()
+  $(matchMedia('(pointer: fine)').matches ? 'text' : 'log').focus() // no keyboard that covers half of a phone
 }
 
 function emptiness(id: string): HTMLElement[] {
@@ -205,45 +206,54 @@ function add(id: string, line: Line): void {
     if (!before) $('log').replaceChildren()
     show(line, before)
   }
-  if (line.from !== node.peer && (id !== current || document.hidden || document.body.dataset.view !== 'chat')) c.unread++
+  if (line.from !== node.peer && (id !== current || document.hidden || document.body.dataset.view !== 'chat')) {
+    c.unread++
+    $('news').textContent = `${c.unread} unread from ${nameOf(id)}` // read out; a message in the open conversation is itself
+  }
   showList()
   showHead()
 }
 
 function note(text: string): void {
-  $('log').append(h('li', { class: 'note' }, text))
+  $('log').append(h('p', { class: 'note' }, text))
 }
 
 // ── showing ──
 
 function show(line: Line, before: Line | undefined): void {
   const log = $('log')
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80
+  const follow = atEnd()
   const mine = line.from === node.peer
   const follows = before?.from === line.from && +line.at - +before.at < 300_000
   const time = line.at.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' })
-  line.item = h('li', { class: `line${mine ? ' mine' : ''}${follows ? ' follows' : ''}` },
+  line.item = h('div', { class: `line${mine ? ' mine' : ''}${follows ? ' follows' : ''}` },
     face(line.from),
     h('p', { class: 'by' }, h('span', mine ? { class: 'hidden' } : {}, mine ? 'You' : nameOf(line.from)), h('time', { datetime: line.at.toISOString() }, time)),
     h('p', { class: 'text' }, line.text),
     h('p', { class: 'status' }))
   log.append(line.item)
   setStatus(line, line.status ?? '')
-  if (atEnd || mine) log.scrollTop = log.scrollHeight
+  if (follow || mine) toEnd()
 }
+
+const atEnd = (): boolean => $('log').scrollHeight - $('log').scrollTop - $('log').clientHeight < 80
+const toEnd = (): void => void ($('log').scrollTop = $('log').scrollHeight)
 
 function setStatus(line: Line, status: string): void {
   line.status = status
   const place = line.item?.querySelector('.status')
   if (!place) return
+  const follow = atEnd()
   place.replaceChildren(status)
   line.item!.classList.toggle('failed', !!line.failed)
   line.item!.classList.toggle('received', status === 'received')
-  if (!line.failed) return
-  const again = h('button', { type: 'button' }, 'Try again')
-  const to = current
-  again.onclick = () => void say(to, line)
-  place.append(' ', again)
+  if (line.failed) {
+    const again = h('button', { type: 'button' }, 'Try again')
+    const to = current
+    again.onclick = () => void say(to, line)
+    place.append(' ', again)
+  }
+  if (follow) toEnd()
 }
 
 function showList(): void {
@@ -297,6 +307,7 @@ function showUnread(): void {
   document.title = all ? `(${all}) parley` : 'parley'
   $('others').hidden = !all
   $('others').textContent = `${all}`
+  $('back').setAttribute('aria-label', `Back to all conversations${all ? `, ${all} unread` : ''}`)
 }
 
 const showMe = (): void => $('face').replaceWith(Object.assign(face(node.peer), { id: 'face' }))
@@ -374,6 +385,7 @@ $('text').onkeydown = (event) => {
 $('me').onsubmit = (event) => {
   event.preventDefault()
   $('name').blur()
+  $('text').focus()
 }
 $('name').onchange = () => node && rename()
 
@@ -381,9 +393,15 @@ $('add').onsubmit = (event) => {
   event.preventDefault()
   const given = $<HTMLInputElement>('id').value.trim()
   const id = given.split('/').at(-1)! // an address ends in the id
-  node.addPeers([id], given.includes('/') ? { addresses: [given] } : {}).then(() => open(id), (error: ParleyError) => note(error.message))
+  $('fault').textContent = ''
+  node.addPeers([id], given.includes('/') ? { addresses: [given] } : {}).then(() => open(id), (error: ParleyError) => ($('fault').textContent = error.message))
 }
 $('copy').onclick = () => navigator.clipboard.writeText(node.peer).then(() => ($('copy').textContent = 'Copied'))
+
+$('skip').onclick = (event) => {
+  event.preventDefault() // the address names the room
+  $('text').focus()
+}
 
 $('back').onclick = () => {
   document.body.dataset.view = 'list'
@@ -393,6 +411,7 @@ $('back').onclick = () => {
 document.onvisibilitychange = () => {
   if (document.hidden || document.body.dataset.view !== 'chat' || !node) return
   conversation(current).unread = 0
+  $('news').textContent = ''
   showList()
 }
 addEventListener('hashchange', () => location.reload())
