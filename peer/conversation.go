@@ -39,6 +39,7 @@ type conversation struct {
 	flight      deque[*entry] // in order of seq, without gaps
 	over        deque[*entry] // those whose Done waits until the outbox has room for them, in order; resolved ones too
 	overBytes   int           // of unresolved ones of over
+	listed      bool          // in the peer's full
 	bytes       int           // of unresolved entries, over included
 	unresolved  int           // entries
 	flightBytes int           // what flight counts in the window
@@ -174,7 +175,7 @@ func (c *conversation) resolve(e *entry, o network.Outcome, to *settlements) {
 	if e.over {
 		c.notOver(e)
 	}
-	c.peer.makeRoom(to)
+	c.peer.makeRoom(c, to)
 	n := &c.peer.node.count
 	switch identity.CodeOf(o.Err) {
 	case "":

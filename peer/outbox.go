@@ -20,7 +20,7 @@ import (
 // admit says whether the outbox takes e now. Where it is full, a sender that waits
 // is over it until there is room, and any other is refused. The caller holds mu.
 func (c *conversation) admit(e *entry, wait bool) error {
-	if c.over.len() == 0 && c.fits(e) {
+	if c.firstOver() == nil && c.fits(e) {
 		return nil
 	}
 	if wait {
@@ -38,34 +38,62 @@ func (c *conversation) admit(e *entry, wait bool) error {
 
 // fits reports whether there is room for e, which the outbox doesn't count yet. One
 // message always fits. The caller holds mu.
-func (c *conversation) fits(e *entry) bool {
-	own, all := c.bytes-c.overBytes, c.peer.bytes-c.peer.overBytes
-	return (own == 0 || own+e.size <= c.peer.cfg.Outbox) && (all == 0 || all+e.size <= c.peer.cfg.OutboxTotal)
+func (c *conversation) fits(e *entry) bool { return c.fitsOwn(e) && c.peer.fits(e) }
+
+func (c *conversation) fitsOwn(e *entry) bool {
+	own := c.bytes - c.overBytes
+	return own == 0 || own+e.size <= c.peer.cfg.Outbox
 }
 
-// makeRoom tells those who wait for room that there is. The caller holds mu.
-func (p *Peer) makeRoom(to *settlements) {
-	for c := range p.full {
-		c.takeOver(to)
-	}
+func (p *Peer) fits(e *entry) bool {
+	all := p.bytes - p.overBytes
+	return all == 0 || all+e.size <= p.cfg.OutboxTotal
 }
 
-// takeOver takes what is over the outbox into it, in order, as far as it fits. The
-// caller holds mu.
-func (c *conversation) takeOver(to *settlements) {
-	for c.over.len() > 0 {
-		e := c.over.at(0)
-		if !e.resolved() && !(c.fits(e) && c.lives(e)) {
-			return
+// makeRoom is called when something of c was resolved. It tells those who wait for
+// room that there is: the conversations in turn, each of them in order. One that
+// waits for room of its own leaves the row until something of it is resolved; so a
+// look at one lets a message in, or is its last, or ends all, and many that wait
+// cost no more than their messages do. The caller holds mu.
+func (p *Peer) makeRoom(c *conversation, to *settlements) {
+	c.enlist()
+	for p.full.len() > 0 {
+		c := p.full.at(0)
+		e := c.firstOver()
+		mayEnter := e != nil && c.lives(e) && c.fitsOwn(e)
+		if mayEnter && !p.fits(e) {
+			return // who needs less doesn't pass
 		}
-		c.over.pop()
-		if !e.resolved() {
+		p.full.pop()
+		c.listed = false
+		if mayEnter {
+			c.over.pop()
 			c.notOver(e)
 			*to = append(*to, settlement{e.done, network.Outcome{Level: network.Queued}})
 			e.done = c.late
+			c.enlist()
 		}
 	}
-	delete(c.peer.full, c)
+}
+
+// enlist puts c at the end of the row of those in which something waits for room,
+// unless it stands there or nothing does. The caller holds mu.
+func (c *conversation) enlist() {
+	if !c.listed && c.firstOver() != nil {
+		c.listed = true
+		c.peer.full.push(c)
+	}
+}
+
+// firstOver gives the first that waits for room; nil for none. The caller holds mu.
+func (c *conversation) firstOver() *entry {
+	for c.over.len() > 0 {
+		if e := c.over.at(0); !e.resolved() {
+			return e
+		}
+		c.over.pop()
+	}
+	return nil
 }
 
 // lives reports whether e isn't about to be given up. The caller holds mu.
@@ -93,7 +121,7 @@ func (c *conversation) put(e *entry) {
 		c.over.push(e)
 		c.overBytes += e.size
 		c.peer.overBytes += e.size
-		c.peer.full[c] = struct{}{}
+		c.enlist()
 	}
 	if at := e.since.Add(c.peer.cfg.SendTimeout); c.timerAt.IsZero() || at.Before(c.timerAt) {
 		c.arm(at)

@@ -108,8 +108,8 @@ func TestWaitingForTheOutbox(t *testing.T) {
 				then(t, s)
 				synctest.Wait()
 				p := s.m.Peer()
-				if p.bytes != 0 || p.overBytes != 0 || len(p.full) != 0 {
-					t.Fatalf("left: %d bytes, %d over, %d full", p.bytes, p.overBytes, len(p.full))
+				if p.bytes != 0 || p.overBytes != 0 || p.full.len() != 0 {
+					t.Fatalf("left: %d bytes, %d over, %d full", p.bytes, p.overBytes, p.full.len())
 				}
 			})
 		})
@@ -204,6 +204,39 @@ func TestWaitingForTheOutbox(t *testing.T) {
 		}
 		if d := to.wait(t, 32); string(d.Content().Data) != "small" {
 			t.Fatalf("the last is %.10q", d.Content().Data)
+		}
+	})
+}
+
+// Room in all outboxes together goes to the conversations in turn, whichever message
+// of whose left it, and to a large message before smaller ones that came later.
+func TestRoomGoesInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		n := w.node(Config{OutboxTotal: 10_000, SendTimeout: time.Hour})
+		_, m := w.peer(n, 1, handling())
+		var cancels []func()
+		for i := range 10 {
+			cancel, _ := waiting(t, m, key(t, 2).PeerID(), kilobyte(i), network.Queued)
+			cancels = append(cancels, cancel)
+		}
+		var results []result // in the order in which they must be told
+		for turn := range 2 {
+			for other := range 4 {
+				size := 1000
+				if turn == 0 && other == 1 {
+					size = 2000
+				}
+				_, r := waiting(t, m, key(t, 3+other).PeerID(), strings.Repeat("x", size), network.Queued)
+				results = append(results, r)
+			}
+		}
+		for i, want := range []int{1, 1, 2, 3, 4, 5, 6, 7, 8} { // the second needs what two leave
+			cancels[i]()
+			if n := count(t, results); n != want {
+				t.Fatalf("%d are queued when %d were taken back, want %d", n, i+1, want)
+			}
 		}
 	})
 }

@@ -33,10 +33,10 @@ type Peer struct {
 	listening     map[network.Protocol]*listening
 	generation    uint64 // of the newest change of who listens
 	conversations map[conversationKey]*conversation
-	bytes         int                        // unsettled, of all conversations
-	overBytes     int                        // of them, what waits for room in an outbox
-	full          map[*conversation]struct{} // those with something that waits so
-	streams       int                        // incoming
+	bytes         int                  // unsettled, of all conversations
+	overBytes     int                  // of them, what waits for room in an outbox
+	full          deque[*conversation] // those with something that waits so, in turn
+	streams       int                  // incoming
 	remoteStreams map[identity.PeerID]int
 	current       map[currentKey]*inStream // the newest of each remote and protocol
 	inboxes       map[inboxKey]*inbox
@@ -78,7 +78,6 @@ func newPeer(n *Node, net network.Network) *Peer {
 		members:       make(map[*Member]struct{}),
 		listening:     make(map[network.Protocol]*listening),
 		conversations: make(map[conversationKey]*conversation),
-		full:          make(map[*conversation]struct{}),
 		remoteStreams: make(map[identity.PeerID]int),
 		current:       make(map[currentKey]*inStream),
 		inboxes:       make(map[inboxKey]*inbox),
