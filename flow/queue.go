@@ -29,7 +29,7 @@ type Queue[T any] struct {
 	bytes   int
 	err     error // why it was closed; nil while open
 	waiting []*pusher[T]
-	ready   chan struct{} // capacity 1: something came, or the queue was closed
+	ready   chan struct{} // capacity 1: something came, or the queue was closed; nil until asked for
 }
 
 type pusher[T any] struct {
@@ -41,7 +41,7 @@ type pusher[T any] struct {
 // NewQueue makes a queue that holds up to limit bytes, as counted by the sizes
 // given to the pushes.
 func NewQueue[T any](limit int) *Queue[T] {
-	return &Queue[T]{limit: limit, ready: make(chan struct{}, 1)}
+	return &Queue[T]{limit: limit}
 }
 
 // Push adds an item of size bytes and waits for room, behind those who wait
@@ -131,7 +131,7 @@ func (q *Queue[T]) Pop(ctx context.Context, maxBytes int, into []T) ([]T, error)
 			return batch, err
 		}
 		select {
-		case <-q.ready:
+		case <-q.Ready():
 		case <-ctx.Done():
 			return into, ctx.Err()
 		}
@@ -167,7 +167,17 @@ func (q *Queue[T]) TryPop(maxBytes int, into []T) ([]T, error) {
 
 // Ready is signalled when something was pushed or the queue was closed, for a
 // popper that waits for other things too and then calls TryPop.
-func (q *Queue[T]) Ready() <-chan struct{} { return q.ready }
+func (q *Queue[T]) Ready() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.ready == nil {
+		q.ready = make(chan struct{}, 1)
+		if q.classes[Control].live+q.classes[Bulk].live > 0 || q.err != nil {
+			q.signal()
+		}
+	}
+	return q.ready
+}
 
 // Close ends the queue: pushes, also those that wait, return err; pops empty it
 // first. The first Close decides.

@@ -68,12 +68,15 @@ func (r *ring[T]) dropOldest() (e entry[T], ok bool) {
 	return e, false
 }
 
-const keepSlots = 64
+const (
+	firstSlots = 2
+	keepSlots  = 64
+)
 
 // grow makes room for another entry and leaves out the dropped ones: however many
 // are dropped while nobody pops, the buffer stays within twice what is live.
 func (r *ring[T]) grow() {
-	bigger := make([]entry[T], max(8, 2*r.live))
+	bigger := make([]entry[T], max(firstSlots, 2*r.live))
 	droppable := make([]uint64, 0, len(r.droppable))
 	next := r.tail // new positions, for positions never repeat
 	for pos := r.head; pos < r.tail; pos++ {

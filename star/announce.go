@@ -98,7 +98,7 @@ func (a *announcer) start(s *session, m *member, since string) {
 	if s.hear.started {
 		return
 	}
-	s.hear = hearing{started: true, place: m.logged + 1, due: m.since.Add(a.refresh)}
+	s.hear = hearing{started: true, place: m.logged + 1, due: m.announced.Add(a.refresh)}
 	if v, ok := a.version(since); ok && s.ext {
 		s.hear.place = v
 	}
@@ -249,7 +249,7 @@ func (a *announcer) newBatch(from, to uint64, most int, skip *notice) batch {
 // announcement is one message of all notices.
 func announcement(notices []*notice) socketio.Msg {
 	if len(notices) == 1 {
-		return socketio.Msg{Frames: notices[0].frame, Texts: [][]byte{notices[0].text}}
+		return socketio.Msg{Frames: notices[0].frame, Texts: [][]byte{notices[0].text()}}
 	}
 	n := 0
 	for _, no := range notices {
@@ -258,7 +258,7 @@ func announcement(notices []*notice) socketio.Msg {
 	m := socketio.Msg{Frames: make([]byte, 0, n), Texts: make([][]byte, 0, len(notices))}
 	for _, no := range notices {
 		m.Frames = append(m.Frames, no.frame...)
-		m.Texts = append(m.Texts, no.text)
+		m.Texts = append(m.Texts, no.text())
 	}
 	return m
 }

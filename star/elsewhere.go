@@ -24,7 +24,7 @@ func (r *roster) elsewhere(e Elsewhere, now time.Time) (lost *member, news bool)
 			lost = prev
 		}
 	}
-	r.putIn(&member{notice: newNotice(e.Address), place: e.Place, key: e.Key, server: e.Server, epoch: e.Epoch, since: now, announced: now})
+	r.putIn(&member{notice: newNotice(e.Address), place: e.Place, key: e.Key, server: e.Server, epoch: e.Epoch, announced: now})
 	return lost, true
 }
 

@@ -17,8 +17,8 @@ import (
 type notice struct {
 	// Static after construction.
 	addr  string // canonical
-	text  []byte // the announcement as a packet
-	frame []byte // the same, framed; text lies in it
+	frame []byte // the announcement as a packet, framed
+	head  int8   // of that, the header's length
 
 	gone atomic.Bool
 }
@@ -27,11 +27,17 @@ func newNotice(addr string) *notice {
 	var b wire.Builder
 	text := b.Event(nil, wire.NoAck, eventPeer).Str(addr).Done()
 	frame := ws.AppendFrame(nil, ws.Text, text)
-	return &notice{addr: addr, frame: frame, text: frame[len(frame)-len(text):]}
+	return &notice{addr: addr, frame: frame, head: int8(len(frame) - len(text))}
 }
 
+// text is the announcement as a packet.
+func (n *notice) text() []byte { return n.frame[n.head:] }
+
 // quoted is the address as JSON.
-func (n *notice) quoted() []byte { return n.text[len(`42["`+eventPeer+`",`) : len(n.text)-1] }
+func (n *notice) quoted() []byte {
+	text := n.text()
+	return text[len(`42["`+eventPeer+`",`) : len(text)-1]
+}
 
 // member is one address that somebody is at.
 type member struct {
@@ -41,13 +47,12 @@ type member struct {
 	key    string   // hash of the id that was proven; "" without challenge
 	sess   *session // nil where another server has it
 	server string   // that server
-	since  time.Time
 
 	// Guarded by roster.mu.
 	epoch     uint64    // of several owners of an address the highest counts (S-8)
 	at        int       // in roster.order
 	logged    uint64    // its entry in the log
-	announced time.Time // last, to all
+	announced time.Time // last, to all; or since when it is there
 }
 
 // change is one entry of the roster's log.
@@ -165,7 +170,7 @@ func (r *roster) join(sess *session, addr, key string, epoch uint64, now time.Ti
 	} else if j.prev != nil && j.prev.epoch > epoch {
 		return joined{prev: j.prev, say: sayInUse}
 	}
-	j.m = &member{notice: newNotice(addr), place: at, key: key, sess: sess, epoch: epoch, since: now, announced: now}
+	j.m = &member{notice: newNotice(addr), place: at, key: key, sess: sess, epoch: epoch, announced: now}
 	if j.prev != nil {
 		r.takeOut(j.prev)
 	}

@@ -258,6 +258,7 @@ func (srv *Server) drain(kill context.Context) {
 const (
 	closeStale = ws.CodePolicy
 	sweepEvery = time.Second
+	idleGrain  = 16 // of the limit for idle sessions: it takes a look at each of them
 )
 
 var (
@@ -269,11 +270,15 @@ var (
 func (srv *Server) sweep(ctx context.Context) error {
 	ticker := time.NewTicker(sweepEvery)
 	defer ticker.Stop()
+	looked := time.Now()
 	for {
 		select {
 		case now := <-ticker.C:
 			srv.engine.Sweep(now)
-			srv.sweepIdle(now)
+			if now.Sub(looked) >= srv.limits.Idle/idleGrain {
+				looked = now
+				srv.sweepIdle(now)
+			}
 		case <-ctx.Done():
 			return nil
 		}

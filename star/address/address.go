@@ -144,12 +144,10 @@ func Parse(text string) (Star, error) {
 
 // String is the address in its canonical form.
 func (s Star) String() string {
-	var b strings.Builder
-	b.WriteString(s.Server())
-	if s.ID != "" {
-		b.WriteString("/ipfs/" + s.ID)
+	if s.ID == "" {
+		return s.Server()
 	}
-	return b.String()
+	return s.Server() + "/ipfs/" + s.ID
 }
 
 // Server is the address without an id: the star itself.

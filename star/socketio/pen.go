@@ -180,7 +180,7 @@ func (s *Socket) sayClose(b *ws.Batch) {
 	s.mu.Lock()
 	code := s.code
 	s.mu.Unlock()
-	b.Add(ws.Close, ws.ClosePayload(code, ""))
+	b.Add(ws.Close, ws.ClosePayload(int(code), ""))
 	_ = b.Flush(nil) // the connection is closed in any case
 }
 

@@ -175,11 +175,14 @@ func (s *Socket) relief() error {
 	if s.control.Load() <= int64(s.core.limits.Control) {
 		return nil
 	}
+	relieved := make(chan struct{}, 1)
+	s.relieved.Store(&relieved) // before the look at what is left
+	defer s.relieved.Store(nil)
 	s.Hold()
 	defer s.Release()
 	for s.control.Load() > int64(s.core.limits.Control)/2 {
 		select {
-		case <-s.relieved:
+		case <-relieved:
 		case <-s.done:
 			return s.Err()
 		}

@@ -106,9 +106,10 @@ func (s *Socket) packetText(text []byte) {
 func (s *Socket) settle(it *item, left bool) {
 	s.waiting.Add(-1)
 	if it.class == flow.Control {
-		if n := s.control.Add(-int64(it.size)); n <= int64(s.core.limits.Control)/2 {
+		n := s.control.Add(-int64(it.size))
+		if relieved := s.relieved.Load(); relieved != nil && n <= int64(s.core.limits.Control)/2 {
 			select {
-			case s.relieved <- struct{}{}:
+			case *relieved <- struct{}{}:
 			default:
 			}
 		}

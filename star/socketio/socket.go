@@ -54,10 +54,10 @@ type Socket struct {
 	// Static after construction.
 	core    *core
 	client  bool // this end pings
+	counted bool // the session began by polling and counts in running by itself
 	id      string
 	handler Handler
 	remote  netip.Addr
-	counted bool // the session began by polling and counts in running by itself
 	out     *flow.Queue[*item]
 	done    chan struct{} // closed when the socket begins to end
 
@@ -67,8 +67,8 @@ type Socket struct {
 	// Owned by the receive path, which turn keeps to one goroutine at a time.
 	turn    chan struct{}
 	half    halfEvent
-	goodbye bool // 41 has come: events are over
 	flusher Flusher
+	goodbye bool // 41 has come: events are over
 
 	// Owned by the writer, of which there is one at a time.
 	saidClose bool
@@ -76,16 +76,17 @@ type Socket struct {
 	// Guarded by mu.
 	mu       sync.Mutex
 	err      error // why it ends
-	code     int   // the close code to send
 	acks     map[int64]func(Answer)
 	nextAck  int64
 	conn     *ws.Conn   // nil while polling
 	poll     *pollState // nil once on WebSocket
 	leftOnce bool       // Disconnected was called
+	code     uint16     // the close code to send
 
 	// For everyone.
 	noBinary atomic.Bool                   // b64=1: attachments go as base64
 	writing  atomic.Bool                   // a writer is running
+	awake    atomic.Bool                   // its reader does not rest
 	flushed  atomic.Pointer[Flusher]       // which Flusher will see to what waits
 	lastSeen atomic.Int64                  // coarse time of the last packet
 	progress atomic.Int64                  // coarse time of the last byte taken, or since when some wait
@@ -96,7 +97,7 @@ type Socket struct {
 	control  atomic.Int64                  // bytes of those of class Control
 	goodAt   atomic.Int64                  // when goodbye came; 0: not yet
 	watch    atomic.Pointer[chan struct{}] // closed at the next packet; nil: nobody asks
-	relieved chan struct{}
+	relieved atomic.Pointer[chan struct{}] // signalled when answers have left, where the receive path waits for that
 	writers  sync.WaitGroup
 }
 
@@ -141,7 +142,7 @@ const queueBound = 1 << 30
 
 func newSocket(c *core, id string, h Handler) *Socket {
 	s := &Socket{core: c, id: id, handler: h, out: flow.NewQueue[*item](queueBound), done: make(chan struct{}),
-		turn: make(chan struct{}, 1), relieved: make(chan struct{}, 1), code: ws.CodeNormal}
+		turn: make(chan struct{}, 1), code: ws.CodeNormal}
 	now := c.clock.Load()
 	s.lastSeen.Store(now)
 	s.progress.Store(now)
@@ -254,7 +255,7 @@ func (s *Socket) Close(code int, reason error) {
 	s.mu.Unlock()
 	if conn != nil {
 		s.startWriter()
-		_ = conn.NetConn().SetReadDeadline(time.Unix(1, 0)) // wakes the reader, which ends the rest
+		conn.Interrupt() // the reader ends the rest
 	} else {
 		go s.finish() // counted in running since the session began
 	}
@@ -277,7 +278,7 @@ func (s *Socket) end(code int, reason error) bool {
 	if reason == nil {
 		reason = ErrEnded
 	}
-	s.err, s.code = reason, code
+	s.err, s.code = reason, uint16(code)
 	s.out.Close(reason)
 	close(s.done)
 	return true

@@ -36,6 +36,18 @@ func (s *Socket) sweep(now int64) {
 		s.kill(ErrStuck)
 	case s.held.Load() != 0:
 		s.comfort(now)
+	case s.awake.Load() && s.idle(now) > restAfter:
+		s.tire()
+	}
+}
+
+// tire makes a reader that has heard nothing for a while rest.
+func (s *Socket) tire() {
+	s.mu.Lock()
+	conn := s.conn
+	s.mu.Unlock()
+	if conn != nil {
+		conn.Tire()
 	}
 }
 

@@ -10,11 +10,25 @@ import (
 	"github.com/parley-p2p/parley/star/socketio/ws"
 )
 
-// serve reads a WebSocket until it ends and sees to its end: the last words of
-// the writer, the close frame of the other side, the Handler. It returns when
-// nothing of the socket is left.
+// serve reads a WebSocket until it ends, and sees to its end. One that hears nothing
+// for long goes on in another goroutine, by rest.
 func (s *Socket) serve(conn *ws.Conn) {
+	s.awake.Store(true)
 	err := s.readFrames(conn)
+	if err == ws.ErrTired {
+		s.core.running.Go(func() { s.rest(conn) }) // this one's stack has grown
+		return
+	}
+	s.over(conn, err)
+}
+
+// over sees to the end of a connection that is not read any more because of err: the
+// last words of the writer, the close frame of the other side, the Handler. It
+// returns when nothing of the socket is left.
+func (s *Socket) over(conn *ws.Conn, err error) {
+	if ended := s.Err(); ended != nil {
+		err = ended
+	}
 	s.end(closeCode(err), err)
 	s.depart()
 	if p := s.claimCounted(); p != nil {
@@ -34,9 +48,6 @@ func (s *Socket) readFrames(conn *ws.Conn) error {
 	for {
 		m, err := conn.Read()
 		if err != nil {
-			if ended := s.Err(); ended != nil {
-				return ended
-			}
 			return err
 		}
 		if err := s.receiveFrame(conn, m); err != nil {

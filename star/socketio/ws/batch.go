@@ -3,6 +3,7 @@ package ws
 import (
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 )
 
 // Sizes of the writer.
@@ -248,7 +249,8 @@ func putHeader(p []byte, op Opcode, n int, maskBit byte) int {
 // AppendFrame appends a frame as a server sends it, for AddRaw.
 func AppendFrame(dst []byte, op Opcode, payload []byte) []byte {
 	var h [maxHeader]byte
-	dst = append(dst, h[:putHeader(h[:], op, len(payload), 0)]...)
+	n := putHeader(h[:], op, len(payload), 0)
+	dst = append(slices.Grow(dst, n+len(payload)), h[:n]...)
 	return append(dst, payload...)
 }
 

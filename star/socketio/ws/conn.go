@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"syscall"
 	"unicode/utf8"
 
@@ -98,6 +99,12 @@ type Conn struct {
 	body     [2][]byte // what bodyFunc reads into
 	waitN    int
 	waitErr  error
+	rest     resting
+
+	// Guarded by mu, with the deadline of reads.
+	mu     sync.Mutex
+	tired  bool // a Read that waits for a message shall give ErrTired
+	ending bool // reading is over
 
 	// Owned by the writer.
 	prefix []byte // goes out before the first frame: the answer to the handshake
@@ -110,7 +117,7 @@ func NewConn(nc net.Conn, server bool, buffered []byte, limit int, mem *Memory) 
 	c := &Conn{nc: nc, server: server, mem: mem, limit: limit}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil && canWait {
-			c.raw, c.waitFunc, c.bodyFunc = raw, c.tryRead, c.tryReadBody
+			c.raw, c.waitFunc = raw, c.tryRead
 		}
 	}
 	if server {
@@ -216,11 +223,14 @@ func (c *Conn) fill(need int) error {
 	for c.w-c.r < need {
 		n, err := 0, error(nil)
 		switch {
+		case c.rb == nil && c.rest.n > 0:
+			c.rb = c.mem.Get(readSize)
+			n, c.rest.n = copy(c.rb.b, c.rest.first[:c.rest.n]), 0
 		case c.rb == nil:
 			n, err = c.wait()
 		default:
 			c.makeRoom(need)
-			n, err = c.nc.Read(c.rb.b[c.w:])
+			n, err = c.more(c.rb.b[c.w:])
 		}
 		if c.w += n; err != nil && c.w-c.r < need {
 			if c.w > c.r || need > 2 || c.fragOp != 0 {
@@ -261,6 +271,9 @@ func (c *Conn) wait() (int, error) {
 	if err := c.raw.Read(c.waitFunc); err != nil {
 		c.rb.Free()
 		c.rb = nil
+		if c.goOn(err) {
+			return 0, ErrTired
+		}
 		return 0, err
 	}
 	if c.waitErr == nil && c.waitN == 0 {

@@ -7,8 +7,9 @@
 //	net.Conn ◀── Batch.Flush ◀── Batch.Add: headers and small payloads joined, large ones as they are
 //
 // An idle Conn holds no buffer: Read waits for bytes first and borrows one then.
-// Conn has no goroutine and no lock. One goroutine reads and one writes; control
-// frames are given to the reader, who answers them through the writer.
+// Conn has no goroutine, and a lock for Tire and Interrupt alone. One goroutine reads
+// and one writes; control frames are given to the reader, who answers them through
+// the writer.
 //
 // Extensions are neither offered nor accepted, subprotocols neither.
 package ws

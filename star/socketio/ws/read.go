@@ -167,11 +167,18 @@ func (c *Conn) unmask(part []byte, h header, pos int) {
 // behind it goes to the read buffer, which is empty, for one call less.
 func (c *Conn) readBody(b []byte, last bool) (n int, err error) {
 	if !last || c.raw == nil || c.bulk == 0 || c.rb == nil {
-		return c.nc.Read(b)
+		return c.more(b)
+	}
+	if c.bodyFunc == nil {
+		c.bodyFunc = c.tryReadBody
 	}
 	c.r, c.w = 0, 0
 	c.body = [2][]byte{b, c.rb.b[:min(len(c.rb.b), bulkSize)]}
-	err = c.raw.Read(c.bodyFunc)
+	for {
+		if err = c.raw.Read(c.bodyFunc); !c.goOn(err) {
+			break
+		}
+	}
 	c.body = [2][]byte{}
 	if err == nil {
 		err = c.waitErr

@@ -64,9 +64,14 @@ func readParts(fd uintptr, parts [][]byte) (n int, again bool, err error) {
 // when nothing goes.
 func writeNow(fd uintptr, parts [][]byte) (n int, again bool, err error) {
 	if len(parts) == 1 {
-		return call(unix.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(parts[0])), len(parts[0]))
+		return writeOne(fd, parts[0])
 	}
 	return vectored(unix.SYS_WRITEV, fd, parts)
+}
+
+// writeOne is writeNow for one part.
+func writeOne(fd uintptr, b []byte) (n int, again bool, err error) {
+	return call(unix.SYS_WRITE, fd, unsafe.Pointer(unsafe.SliceData(b)), len(b))
 }
 
 // setUnsent bounds what a socket of TCP holds unsent.

@@ -14,4 +14,6 @@ func readParts(uintptr, [][]byte) (int, bool, error) { return 0, false, errors.E
 
 func writeNow(uintptr, [][]byte) (int, bool, error) { return 0, false, errors.ErrUnsupported }
 
+func writeOne(uintptr, []byte) (int, bool, error) { return 0, false, errors.ErrUnsupported }
+
 func setUnsent(uintptr) {}
