@@ -36,7 +36,7 @@ func (s *session) onJoin(e *socketio.Event) {
 // answerRaw acknowledges with [null, …], raw being the rest.
 func (s *session) answerRaw(id int64, raw []byte) {
 	var b wire.Builder
-	text := b.Ack(make([]byte, 0, len(raw)+32), id).Raw("null").Raw(string(raw)).Done()
+	text := b.Ack(make([]byte, 0, len(raw)+32), id).Raw("null").RawBytes(raw).Done()
 	_ = s.sock.Send(flow.Control, socketio.Msg{Text: text, By: s.sock.Flusher()}) // one that ends needs no answer
 }
 
@@ -221,9 +221,9 @@ func (s *session) enter(addr, key string, now time.Time) (say string, raw []byte
 	return "", srv.listFor(s, addr)
 }
 
-// listFor is the end of a successful answer: null and the list.
+// listFor is the end of a successful answer.
 func (srv *Server) listFor(s *session, addr string) []byte {
-	return append([]byte("null,"), srv.announcer.list(s, addr)...)
+	return srv.announcer.list(s, addr)
 }
 
 // awake probes the owner of an address (S-8): anything it sends counts.

@@ -2,14 +2,19 @@ package star
 
 import "math/rand/v2"
 
-// list makes the addresses in the answer to a join, as JSON: others than addr, the
-// newest first, a random sample where there are more than fit.
+// list makes the end of the answer to a join: null and the addresses, as JSON: others
+// than addr, the newest first, a random sample where there are more than fit.
 func (a *announcer) list(s *session, addr string) []byte {
 	a.r.mu.Lock()
 	defer a.r.mu.Unlock()
-	out := []byte{'['}
+	const head, comma = "null,[", 1 + len(`""`)
+	most := 0
+	if a.mode == AnnounceAll {
+		most = min(len(a.r.order), a.limits.ListInAck) * (len(addr) + comma) // others are about as long
+	}
+	out := append(make([]byte, 0, len(head)+most+most/16+1), head...)
 	add := func(n *notice) {
-		if len(out) > 1 {
+		if len(out) > len(head) {
 			out = append(out, ',')
 		}
 		out = append(out, n.quoted()...)

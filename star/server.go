@@ -258,7 +258,7 @@ func (srv *Server) drain(kill context.Context) {
 const (
 	closeStale = ws.CodePolicy
 	sweepEvery = time.Second
-	idleGrain  = 16 // of the limit for idle sessions: it takes a look at each of them
+	idleGrain  = 64 // of the limit for idle sessions: it takes a look at each of them
 )
 
 var (

@@ -161,12 +161,12 @@ func measureIdle(ctx context.Context, b *bench) ([]row, error) {
 			return err
 		}
 		defer cr.leave()
+		time.Sleep(5 * time.Second)
 		if s.kind == parley {
 			if _, err := s.ask("gc"); err != nil { // what joining needed for a while
 				return err
 			}
 		}
-		time.Sleep(3 * time.Second)
 		each[s.kind] = s.rss() - before
 		if b.profile != "" && s.kind == parley {
 			if _, err := s.ask("heap " + filepath.Join(b.profile, "idle-heap.prof")); err != nil {

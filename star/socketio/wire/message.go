@@ -206,6 +206,13 @@ func (w *Builder) Raw(json string) *Builder {
 	return w
 }
 
+// RawBytes is Raw for bytes, which are copied.
+func (w *Builder) RawBytes(json []byte) *Builder {
+	w.sep()
+	w.b = append(w.b, json...)
+	return w
+}
+
 // Strs adds an array of strings.
 func (w *Builder) Strs(texts []string) *Builder {
 	w.sep()
