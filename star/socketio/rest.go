@@ -38,7 +38,7 @@ func (s *Socket) pongNow(conn *ws.Conn) bool {
 	s.seen()
 	done := conn.Answer(pongFrame)
 	s.writing.Store(false)
-	if s.out.Len() > 0 { // it has come meanwhile, and saw a writer
+	if s.out.Len() > 0 || s.ending() { // that has come meanwhile, and saw a writer
 		s.startWriter()
 	}
 	if done {
