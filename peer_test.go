@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -262,4 +263,45 @@ func dhtServers(t *testing.T, n int) (addrs []string) {
 		addrs = append(addrs, h.Addrs()[0].String())
 	}
 	return addrs
+}
+
+// TestG_D9_SendWaitsForTheOutbox: a program's Send waits while the outbox is full,
+// at level queued too, until there is room or it gives up.
+func TestG_D9_SendWaitsForTheOutbox(t *testing.T) {
+	cfg := loopbackConfig(t)
+	cfg.Limits.Outbox, cfg.Limits.MaxMessage = 64*KiB, 16*KiB
+	n := runNode(t, cfg)
+	p, late := newPeer(t, n), newPeer(t, n)
+	large := Text(strings.Repeat("x", 16<<10-2))
+	for i := range 4 {
+		if level, err := p.Send(t.Context(), late.ID(), "late", large, Queued); err != nil || level != Queued {
+			t.Fatalf("message %d reached %v, %v", i, level, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := p.Send(ctx, late.ID(), "late", Text("gives up"), Queued); identity.CodeOf(err) != identity.CodeCancelled {
+		t.Fatalf("with a full outbox: %v", err)
+	}
+	waits := make(chan error, 1)
+	go func() {
+		_, err := p.Send(t.Context(), late.ID(), "late", large, Queued)
+		waits <- err
+	}()
+	got := make(chan int, 10)
+	err := late.Handle("late", func(_ context.Context, m Message) (*Content, error) {
+		got <- len(m.Content.Data)
+		return nil, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waits; err != nil {
+		t.Error(err)
+	}
+	for range 5 {
+		if size := <-got; size != 16<<10 {
+			t.Errorf("%d bytes came: who gave up was sent all the same", size)
+		}
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/parley-p2p/parley/admin"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
+	"github.com/parley-p2p/parley/topic"
 )
 
 // This file says what an operator sees of each part: panels and metrics.
@@ -259,12 +260,19 @@ func (n *Node) drops() []admin.Drop {
 		{What: "stream", Reason: "too many, or too fast", Count: m.RefusedStreams},
 		{What: "peer", Reason: "refused for a while", Count: m.RefusedRemotes},
 	}
+	d := n.found.Stats()
+	list = append(list, admin.Drop{What: "question or answer about pages", Reason: "can't be read, or false", Count: d.BadPages},
+		admin.Drop{What: "question or answer about pages", Reason: "peer refused for a while", Count: d.Unheard})
 	c := n.channels.Metrics()
 	list = append(list, admin.Drop{What: "content of a channel", Reason: "the channel had ended", Count: uint64(c.Dropped)},
 		admin.Drop{What: "connection of channels", Reason: "can't be read", Count: uint64(c.Refused["record"])})
 	var more []admin.Drop
 	for reason, count := range n.topics.Stats().Dropped {
-		more = append(more, admin.Drop{What: "publication", Reason: reason, Count: count})
+		what := "publication"
+		if topic.OfPresence(reason) {
+			what = "presence"
+		}
+		more = append(more, admin.Drop{What: what, Reason: reason, Count: count})
 	}
 	slices.SortFunc(more, func(a, b admin.Drop) int { return cmp.Compare(a.Reason, b.Reason) })
 	return append(list, more...)

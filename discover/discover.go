@@ -198,6 +198,9 @@ func (s *search) ask(ctx context.Context, node identity.PeerID) {
 
 // ask asks one node for pages and remembers what it says.
 func (d *Discovery) ask(ctx context.Context, node identity.PeerID, ids []identity.PeerID, found func(pageRecord)) {
+	if d.pages.liars.Refused(node, time.Now()) {
+		return
+	}
 	err := askNode(ctx, d.node, node, ids, func(rec pageRecord, raw []byte) {
 		if rec.node == d.node.Local() { // it was ours once
 			return
@@ -207,6 +210,7 @@ func (d *Discovery) ask(ctx context.Context, node identity.PeerID, ids []identit
 		found(rec)
 	})
 	if err != nil && ctx.Err() == nil {
+		d.pages.blame(node, err)
 		d.log.Debug("node gave no answer about pages", "node", node, "err", err)
 	}
 }
@@ -319,4 +323,15 @@ func withoutID(addrs []ma.Multiaddr, id identity.PeerID) []ma.Multiaddr {
 		}
 	}
 	return out
+}
+
+// Stats are counts since the node was made.
+type Stats struct {
+	BadPages uint64 // questions and answers about pages that could not be read, or were false
+	Unheard  uint64 // streams with questions that were reset unread: their peer is refused for a while
+}
+
+// Stats gives a snapshot.
+func (d *Discovery) Stats() Stats {
+	return Stats{BadPages: d.pages.bad.Load(), Unheard: d.pages.unheard.Load()}
 }

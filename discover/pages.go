@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -48,7 +49,10 @@ const (
 type pageBook struct {
 	node    identity.PeerID
 	rate    *flow.Buckets[identity.PeerID]
-	changed chan struct{} // capacity 1: an own page came or went
+	liars   *flow.Offenders[identity.PeerID] // peers whose questions or answers can't be read
+	bad     atomic.Uint64                    // such questions and answers
+	unheard atomic.Uint64                    // streams of peers that are refused for a while
+	changed chan struct{}                    // capacity 1: an own page came or went
 
 	mu     sync.Mutex
 	own    map[identity.PeerID]*ownPage
@@ -75,6 +79,7 @@ func newPageBook(node identity.PeerID) *pageBook {
 		node:    node,
 		changed: make(chan struct{}, 1),
 		rate:    flow.NewBuckets[identity.PeerID](questionRate, questionBurst, questionPeers),
+		liars:   flow.NewOffenders[identity.PeerID](flow.DefaultOffences(), questionPeers),
 		own:     make(map[identity.PeerID]*ownPage),
 		others:  make(map[identity.PeerID]*list.Element),
 		order:   list.New(),
@@ -204,13 +209,22 @@ func (b *pageBook) drop(el *list.Element) {
 	b.bytes -= len(c.raw)
 }
 
-// serve answers the questions of one stream.
+// serve answers the questions of one stream. Who asks nonsense again and again isn't
+// read for a while.
 func (b *pageBook) serve(ctx context.Context, s network.Stream) {
+	if b.liars.Refused(s.Remote(), time.Now()) {
+		b.unheard.Add(1)
+		return // resets the stream
+	}
 	r := bufio.NewReaderSize(s, 256)
 	for range maxQuestions {
 		_ = s.SetReadDeadline(time.Now().Add(questionWait))
 		raw, err := readPiece(r, maxIDLen)
-		if err != nil || len(raw) == 0 {
+		if err == nil && len(raw) == 0 {
+			err = errBadPiece
+		}
+		if err != nil {
+			b.blame(s.Remote(), err)
 			if errors.Is(err, io.EOF) {
 				_ = s.Close()
 			}
@@ -230,6 +244,15 @@ func (b *pageBook) serve(ctx context.Context, s network.Stream) {
 		}
 	}
 	_ = s.Close() // enough questions: the answers given still arrive
+}
+
+// blame counts what a peer asked or answered, where err says that it was wrong.
+func (b *pageBook) blame(id identity.PeerID, err error) {
+	switch identity.CodeOf(err) {
+	case identity.CodeMalformed, identity.CodeTooLarge, identity.CodeForbidden:
+		b.bad.Add(1)
+		b.liars.Offend(id, time.Now())
+	}
 }
 
 // askNode asks a node for pages, and calls found for each checked answer.
@@ -282,15 +305,28 @@ func appendPiece(dst, piece []byte) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(piece))), piece...)
 }
 
+// errBadPiece is a piece that can't be read, and its sender's fault.
+var errBadPiece = identity.Errorf(identity.CodeMalformed, "a piece can't be read")
+
 // readPiece reads a length-prefixed piece. The length is checked before
 // anything is allocated.
 func readPiece(r *bufio.Reader, limit int) ([]byte, error) {
-	size, err := binary.ReadUvarint(r)
-	if err != nil {
-		return nil, err
-	}
-	if size > uint64(limit) {
-		return nil, identity.Errorf(identity.CodeTooLarge, "piece has %d bytes, limit %d", size, limit)
+	size := 0
+	for shift := 0; ; shift += 7 {
+		b, err := r.ReadByte()
+		if err != nil {
+			return nil, err
+		}
+		size |= int(b&0x7f) << shift
+		if size > limit {
+			return nil, identity.Errorf(identity.CodeTooLarge, "piece has %d bytes, limit %d", size, limit)
+		}
+		if b < 0x80 {
+			break
+		}
+		if shift > 14 {
+			return nil, errBadPiece
+		}
 	}
 	piece := make([]byte, size)
 	if _, err := io.ReadFull(r, piece); err != nil {

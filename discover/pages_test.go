@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -213,4 +214,94 @@ func TestG_R2_QuestionsHaveADeadline(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAbuse32_WhoAsksNonsenseIsRefused: each kind of bad question counts; after ten
+// within a minute a peer's streams are reset unread for a minute. Others are served.
+func TestAbuse32_WhoAsksNonsenseIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := peertest.New()
+		defer cluster.Close()
+		node, evil, honest := cluster.Host(newKey(t)), cluster.Host(newKey(t)), cluster.Host(newKey(t))
+		book := newPageBook(node.Local())
+		page := newKey(t)
+		defer book.add(page, func() []ma.Multiaddr { return []ma.Multiaddr{addr("/ip4/192.0.2.1/tcp/1")} })()
+		node.Handle(PagesProtocol, book.serve)
+		answered := func(asker *peertest.Host) bool {
+			found := false
+			_ = askNode(t.Context(), asker, node.Local(), []identity.PeerID{page.PeerID()}, func(pageRecord, []byte) { found = true })
+			return found
+		}
+		nonsense := [][]byte{{0}, appendPiece(nil, make([]byte, maxIDLen+1)), bytes.Repeat([]byte{255}, 11), {0x80, 0x80, 0x80, 0x80, 0x01}}
+		for i := range 10 {
+			if !answered(evil) || !answered(honest) {
+				t.Fatalf("refused after %d bad questions", i)
+			}
+			s, err := evil.Open(t.Context(), node.Local(), PagesProtocol)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = s.Write(nonsense[i%len(nonsense)])
+			if n, err := s.Read(make([]byte, 1)); err == nil {
+				t.Fatalf("nonsense %d was answered by %d bytes", i, n)
+			}
+			synctest.Wait()
+			if n := book.bad.Load(); n != uint64(i+1) {
+				t.Fatalf("%d counted, want %d", n, i+1)
+			}
+		}
+		for _, after := range []time.Duration{0, 59 * time.Second} {
+			if time.Sleep(after); answered(evil) || !answered(honest) {
+				t.Fatalf("after %v evil is answered, or honest isn't", after)
+			}
+		}
+		if book.unheard.Load() != 2 {
+			t.Errorf("%d streams were reset unread", book.unheard.Load())
+		}
+		if time.Sleep(time.Second); !answered(evil) {
+			t.Error("still refused after a minute")
+		}
+	})
+}
+
+// TestAbuse32_WhoAnswersFalselyIsNotAsked: a node that gives records that are forged
+// isn't asked again for a while; a lost stream or an expired record is no fault.
+func TestAbuse32_WhoAnswersFalselyIsNotAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cluster := peertest.New()
+		defer cluster.Close()
+		node, evil := cluster.Host(newKey(t)), cluster.Host(newKey(t))
+		book, page := newPageBook(node.Local()), newKey(t)
+		other, err := signPage(newKey(t), evil.Local(), nil, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, err := signPage(page, evil.Local(), nil, time.Now().Add(-48*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			name   string
+			answer []byte
+			fault  bool
+		}{
+			{"of another page", appendPiece(nil, other), true}, {"no record", appendPiece(nil, []byte("x")), true},
+			{"too long", []byte{0xff, 0xff, 0xff, 1}, true}, {"expired", appendPiece(nil, old), false}, {"cut off", []byte{9, 1}, false},
+			{"nothing", nil, false},
+		} {
+			remove := evil.Handle(PagesProtocol, func(_ context.Context, s network.Stream) {
+				_, _ = s.Write(c.answer)
+				_ = s.CloseWrite()
+				_, _ = io.Copy(io.Discard, s)
+				_ = s.Close()
+			})
+			before := book.bad.Load()
+			err := askNode(t.Context(), node, evil.Local(), []identity.PeerID{page.PeerID()}, func(pageRecord, []byte) { t.Error("found") })
+			book.blame(evil.Local(), err)
+			if counted := book.bad.Load() > before; err == nil || counted != c.fault {
+				t.Errorf("%s: %v, counted %v", c.name, err, counted)
+			}
+			remove()
+		}
+	})
 }

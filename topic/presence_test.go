@@ -9,8 +9,10 @@ import (
 	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/host"
 	lnet "github.com/libp2p/go-libp2p/core/network"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
@@ -215,8 +217,17 @@ func TestPlainGossipSubPeer(t *testing.T) {
 		t.Errorf("everyone is %v", got)
 	}
 	a.publish(t, "room", `{"z":1,"a":2}`)
-	if m := p.next(t); m.GetFrom() != a.id || string(m.Data) != `{"z":1,"a":2}` {
-		t.Errorf("got %s from %s", m.Data, m.GetFrom())
+	m := p.next(t)
+	if m.GetFrom() != a.id || string(m.Data) != `{"z":1,"a":2}` || len(m.Seqno) != 8 || m.GetTopic() != "app/room" {
+		t.Errorf("got %s from %s in %s, number %x", m.Data, m.GetFrom(), m.GetTopic(), m.Seqno)
+	}
+	unsigned := &pb.Message{From: m.From, Data: m.Data, Topic: m.Topic, Seqno: m.Seqno}
+	raw, err := proto.Marshal(unsigned)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ok, err := a.key.Libp2p().GetPublic().Verify(append([]byte(pubsub.SignPrefix), raw...), m.Signature); err != nil || !ok {
+		t.Errorf("not signed by the page: %v", err)
 	}
 	if err := a.Page.Publish(context.Background(), "room", network.Content{Type: network.Bytes, Data: []byte{1}}); err != nil {
 		t.Fatal(err)

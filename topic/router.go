@@ -63,11 +63,8 @@ func (r *Router) PubSub() *pubsub.PubSub { return r.pubsub }
 // DefaultOptions are the router's as gateway.md §6 has them: StrictSign, flood
 // publish, peer exchange, a heartbeat of 500 ms, queues of 4,096, and scores.
 func DefaultOptions() []pubsub.Option {
-	params := pubsub.DefaultGossipSubParams()
-	params.HeartbeatInitialDelay = 50 * time.Millisecond
-	params.HeartbeatInterval = 500 * time.Millisecond
 	return []pubsub.Option{
-		pubsub.WithGossipSubParams(params),
+		pubsub.WithGossipSubParams(gossipParams()),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
 		pubsub.WithFloodPublish(true),
 		pubsub.WithPeerExchange(true),
@@ -76,6 +73,15 @@ func DefaultOptions() []pubsub.Option {
 		pubsub.WithValidateQueueSize(defaultQueue),
 		pubsub.WithMaxMessageSize(MaxMessage + envelope),
 	}
+}
+
+// gossipParams are the reference's: its mesh and heartbeat (gateway.md §6.4).
+func gossipParams() pubsub.GossipSubParams {
+	params := pubsub.DefaultGossipSubParams()
+	params.D, params.Dlo, params.Dhi = 6, 5, 12
+	params.HeartbeatInitialDelay = 50 * time.Millisecond
+	params.HeartbeatInterval = 500 * time.Millisecond
+	return params
 }
 
 // ID is the peer id of the router's host.

@@ -34,6 +34,12 @@ const (
 	DropUnheard  = "presence not heard"      // a stream of a node that is refused for a while
 )
 
+// OfPresence reports whether a reason in Stats.Dropped is about members, and not
+// about publications.
+func OfPresence(reason string) bool {
+	return reason == DropUnlisted || reason == DropRecord || reason == DropUnheard
+}
+
 // Stats gives a snapshot.
 func (n *Node) Stats() Stats {
 	sent, dropped := n.router.meter.snapshot()

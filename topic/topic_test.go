@@ -178,6 +178,7 @@ func TestNames(t *testing.T) {
 		{"longest", strings.Repeat("x", 256), "", ""},
 		{"too long", strings.Repeat("x", 257), identity.CodeMalformed, "topic has 257 bytes, limit 256"},
 		{"reserved", "/parley/x", identity.CodeReserved, "topic is reserved: /parley/x"},
+		{"of a space", "parley/space/x", identity.CodeReserved, "topic is reserved: parley/space/x"},
 		{"not UTF-8", "a\xff", identity.CodeMalformed, "topic is not valid UTF-8"},
 		{"right to left text", "שלום", "", ""},
 	} {
