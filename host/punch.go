@@ -69,12 +69,13 @@ type puncher struct {
 	// Static after construction.
 	node    *Node
 	service *holepunch.Service
-	moved   event.Subscription // the own addresses changed
+	events  event.Subscription // the own addresses changed, or what is spoken
 	wake    chan struct{}      // capacity 1
 	slots   chan struct{}      // capacity maxPunches
 
 	// Owned by run.
 	peers map[peer.ID]*retry
+	ready time.Time // from then on holes can be agreed on; zero while the service knows no address for it
 }
 
 type retry struct {
@@ -96,7 +97,9 @@ func (n *Node) startPunching(ctx context.Context) (err error) {
 	}
 	p.node, p.peers = n, make(map[peer.ID]*retry)
 	p.wake, p.slots = make(chan struct{}, 1), make(chan struct{}, maxPunches)
-	if p.moved, err = n.host.EventBus().Subscribe(new(event.EvtLocalAddressesUpdated), eventbus.Name("parley puncher")); err != nil {
+	p.events, err = n.host.EventBus().Subscribe([]any{new(event.EvtLocalAddressesUpdated), new(event.EvtLocalProtocolsUpdated)},
+		eventbus.Name("parley puncher"))
+	if err != nil {
 		return err
 	}
 	n.host.Network().Notify(&libnet.NotifyBundle{ConnectedF: func(_ libnet.Network, c libnet.Conn) {
@@ -113,20 +116,24 @@ func (n *Node) startPunching(ctx context.Context) (err error) {
 
 // run starts the attempts that are due until ctx ends.
 func (p *puncher) run(ctx context.Context) {
-	defer p.moved.Close()
+	defer p.events.Close()
 	timer := time.NewTimer(punchLast)
 	defer timer.Stop()
 	for {
 		select {
 		case <-p.wake:
 		case <-timer.C:
-		case _, ok := <-p.moved.Out():
+		case e, ok := <-p.events.Out():
 			if !ok {
 				return
 			}
-			clear(p.peers) // what failed before may work now
+			if _, moved := e.(event.EvtLocalAddressesUpdated); moved {
+				clear(p.peers) // what failed before may work now
+			}
 		case <-ctx.Done():
-			return
+		}
+		if ctx.Err() != nil {
+			return // before the service has, whose calls wait for ever then
 		}
 		timer.Reset(p.look(time.Now()))
 	}
@@ -135,6 +142,7 @@ func (p *puncher) run(ctx context.Context) {
 // look starts what is due and says when the next is.
 func (p *puncher) look(now time.Time) time.Duration {
 	next := punchLast
+	p.listen(now)
 	seen := make(map[peer.ID]bool)
 	for _, c := range p.node.host.Network().Conns() {
 		id := c.RemotePeer()
@@ -147,11 +155,19 @@ func (p *puncher) look(now time.Time) time.Duration {
 			r = &retry{wait: punchFirst, next: now.Add(punchFirst)}
 			p.peers[id] = r
 		}
-		if !r.next.After(now) && p.try(c) {
+		due := r.next
+		if c.Stat().Direction == libnet.DirInbound {
+			if p.ready.IsZero() {
+				continue // an event tells when that changes
+			}
+			due = later(due, p.ready)
+		}
+		if !due.After(now) && p.try(c) {
 			r.wait = min(4*r.wait, punchLast)
 			r.next = now.Add(r.wait)
+			due = r.next
 		}
-		next = min(next, max(r.next.Sub(now), punchFirst/4))
+		next = min(next, max(due.Sub(now), punchFirst/4))
 	}
 	for id := range p.peers {
 		if !seen[id] {
@@ -161,8 +177,25 @@ func (p *puncher) look(now time.Time) time.Duration {
 	return next
 }
 
-// try starts an attempt; false where it has to wait: for others, or until the
-// node knows of an address that it is seen at.
+// listen sees whether the service can agree on holes: it says so by its protocol,
+// some time before it really can.
+func (p *puncher) listen(now time.Time) {
+	switch spoken := slices.Contains(p.node.host.Mux().Protocols(), holepunch.Protocol); {
+	case !spoken:
+		p.ready = time.Time{}
+	case p.ready.IsZero():
+		p.ready = now.Add(punchFirst)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// try starts an attempt; false where it has to wait for others.
 func (p *puncher) try(c libnet.Conn) bool {
 	id := c.RemotePeer()
 	if c.Stat().Direction == libnet.DirOutbound {
@@ -170,9 +203,6 @@ func (p *puncher) try(c libnet.Conn) bool {
 			p.node.Improve(id)
 		}
 		return true
-	}
-	if !slices.Contains(p.node.host.Mux().Protocols(), holepunch.Protocol) {
-		return false
 	}
 	select {
 	case p.slots <- struct{}{}:
