@@ -2,15 +2,15 @@
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 
 const root = new URL('../..', import.meta.url).pathname
 
 export default function build(): () => void {
   execFileSync('node', [join(root, 'tests/star/originals/install.mjs')], { stdio: 'inherit' })
   const folder = mkdtempSync(join(tmpdir(), 'parley-star-'))
-  for (const name of ['starserver', 'pullserver']) {
-    execFileSync('go', ['build', '-o', join(folder, name), `./star/internal/${name}`], { cwd: root, stdio: 'inherit' })
+  for (const program of ['star/internal/starserver', 'star/internal/pullserver', 'star/cluster/natsservertest', 'cmd/parley']) {
+    execFileSync('go', ['build', '-o', join(folder, basename(program)), `./${program}`], { cwd: root, stdio: 'inherit' })
   }
   execFileSync(join(folder, 'starserver'), ['-certs', folder])
   process.env.PARLEY_STAR_PROGRAMS = folder

@@ -35,23 +35,32 @@ export class Star {
   readonly #options: Options
   #output = ''
 
-  private constructor(options: Options) {
+  private constructor(options: Options, program: string, args: string[]) {
     this.#options = options
-    this.#process = spawn(file('starserver'), [JSON.stringify({ Drain: seconds(0.5), ...options })], { stdio: ['pipe', 'pipe', 'inherit'] })
+    const { PARLEY_STAR_PROGRAMS: _, ...env } = process.env // no setting of parley
+    this.#process = spawn(file(program), args, { env, stdio: ['pipe', 'pipe', 'inherit'] })
     this.#ended = new Promise((resolve) => this.#process.once('close', () => resolve()))
   }
 
   /** Starts one on a free port; challenge and strict addresses are on unless told. */
-  static async start(options: Options = {}): Promise<Star> {
-    const star = new Star(options)
+  static start(options: Options = {}): Promise<Star> {
+    return new Star(options, 'starserver', [JSON.stringify({ Drain: seconds(0.5), ...options })]).#listening()
+  }
+
+  /** Starts `parley star` with flags, on a free port. */
+  static program(...flags: string[]): Promise<Star> {
+    return new Star({}, 'parley', ['star', '-p', '0', '--host', '127.0.0.1', '--admin', '', ...flags]).#listening()
+  }
+
+  async #listening(): Promise<Star> {
     await new Promise<void>((resolve, reject) => {
-      star.#process.stdout!.on('data', (chunk: Buffer) => {
-        star.#output += chunk
-        if (/^Listening on: .+\n/m.test(star.#output)) resolve()
+      this.#process.stdout!.on('data', (chunk: Buffer) => {
+        this.#output += chunk
+        if (/^Listening on: .+\n/m.test(this.#output)) resolve()
       })
-      void star.#ended.then(() => reject(new Error(`the star ended: ${star.#output}`)))
+      void this.#ended.then(() => reject(new Error(`the star ended: ${this.#output}`)))
     })
-    return star
+    return this
   }
 
   /** The same one again at the same port, after its end. */
@@ -74,6 +83,11 @@ export class Star {
   /** A star address here; without an id just the server's. */
   address(id?: string): string {
     return `/ip4/127.0.0.1/tcp/${this.port}/${this.url.startsWith('https') ? 'wss' : 'ws'}/p2p-websocket-star` + (id ? `/ipfs/${id}` : '')
+  }
+
+  /** How it ended; null while it runs, and after a kill. */
+  get code(): number | null {
+    return this.#process.exitCode
   }
 
   /** Drains, or kills. */
