@@ -53,6 +53,7 @@ type Cluster struct {
 	mu     sync.Mutex
 	leases *leases
 	table  *members
+	ear    hearing
 	loaded bool // the table is whole
 	cutOff time.Time
 
@@ -137,10 +138,12 @@ func (c *Cluster) Run(ctx context.Context, local star.Local) error {
 	_ = ending.Wait() // ends with its queues
 	stop()
 	err := group.Wait()
-	last, cancel := context.WithTimeout(context.Background(), lastWords)
-	defer cancel()
-	if err := c.leasesKV.Delete(last, c.name); err != nil {
-		c.log.Warn("the lease could not be given back", "error", err)
+	if c.nc.IsConnected() { // otherwise it runs out by itself
+		last, cancel := context.WithTimeout(context.Background(), lastWords)
+		defer cancel()
+		if err := c.leasesKV.Delete(last, c.name); err != nil {
+			c.log.Warn("the lease could not be given back", "error", err)
+		}
 	}
 	c.transport.CloseIdleConnections()
 	return err
@@ -163,6 +166,8 @@ func (c *Cluster) renew(ctx context.Context) error {
 			c.mu.Unlock()
 			if lapsed {
 				c.log.Warn("the lease had run out; members are written again")
+			}
+			if lapsed || c.deaf(ctx) {
 				c.readAgain()
 			}
 		} else {
@@ -174,6 +179,24 @@ func (c *Cluster) renew(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// deaf says whether changes of members have stopped to come: what sends them may have
+// died with a NATS server, and NATS itself notices that much later.
+func (c *Cluster) deaf(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Times.Renew/2)
+	defer cancel()
+	bucket, err := c.bucketInfo(ctx)
+	if err != nil {
+		return false
+	}
+	c.mu.Lock()
+	deaf := c.loaded && c.ear.deaf(bucket.State.LastSeq)
+	c.mu.Unlock()
+	if deaf {
+		c.log.Warn("changes of members did not come from NATS; all are read again")
+	}
+	return deaf
 }
 
 // readAgain makes watch read the whole registry.

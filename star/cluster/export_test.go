@@ -17,3 +17,6 @@ func Answer(b []byte) (dial uint64, reason string, ok bool) {
 
 // KeyOf is the key of a member.
 func KeyOf(place string) string { return keyOf(place) }
+
+// At is the NATS server that this star is connected to.
+func (c *Cluster) At() string { return c.nc.ConnectedServerName() }

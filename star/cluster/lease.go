@@ -13,8 +13,10 @@ type lease struct {
 // goroutines.
 //
 // Silence counts by this server's own clock, and only while it can write to the
-// registry itself, and looks often enough to have heard the others: while NATS elects
-// a leader nobody can renew anything, and nobody is to be taken for dead.
+// registry itself, hears its own lease from there, and looks often enough to have
+// heard the others: while NATS elects a leader nobody can renew anything, what tells
+// this server of changes may have died with a NATS server that it isn't connected to,
+// and nobody is to be taken for dead then.
 type leases struct {
 	// Static after construction.
 	self string
@@ -22,6 +24,7 @@ type leases struct {
 
 	all     map[string]*lease
 	renewed time.Time // when this server's own was last written
+	echoed  time.Time // when that was last heard
 	looked  time.Time // when expire was last called
 	suspect bool      // the registry is
 }
@@ -33,6 +36,7 @@ func newLeases(self string, life time.Duration) *leases {
 // heard notes a renewal; fresh says that the server was not alive before.
 func (l *leases) heard(name string, e leaseEntry, now time.Time) (fresh bool) {
 	if name == l.self {
+		l.echoed = now
 		return false
 	}
 	old := l.all[name]
@@ -74,12 +78,17 @@ func (l *leases) valid(now time.Time) bool {
 	return !l.renewed.IsZero() && now.Sub(l.renewed) < l.life*5/6
 }
 
+// deaf says that this server's own lease was written a while ago, and not heard.
+func (l *leases) deaf(now time.Time, while time.Duration) bool {
+	return l.echoed.Before(l.renewed) && now.Sub(l.renewed) > while
+}
+
 // expire forgets and gives those whose lease has run out.
 func (l *leases) expire(now time.Time) (dead []string) {
 	slow := !l.looked.IsZero() && now.Sub(l.looked) > l.life/2
 	l.looked = now
 	switch {
-	case slow || now.Sub(l.renewed) > l.life/2:
+	case slow || now.Sub(l.renewed) > l.life/2 || now.Sub(l.echoed) > l.life/2:
 		l.suspect = true
 		return nil
 	case l.suspect: // all may renew again, from now on

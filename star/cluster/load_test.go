@@ -111,8 +111,10 @@ func (s *stream) flows() {
 	s.t.Helper()
 	before := s.passed.Load()
 	eventually(s.t, "stream "+s.id+" goes on", func() bool {
-		if end, ended := s.to.has(`["` + proxy.Error + s.id); ended {
-			s.t.Fatalf("stream %s ended with %s", s.id, end)
+		for _, p := range []*testPeer{s.to, s.from} {
+			if end, ended := p.has(`["` + proxy.Error + s.id + "."); ended {
+				s.t.Fatalf("stream %s ended with %s", s.id, end)
+			}
 		}
 		s.right()
 		return s.passed.Load() > before+2*loadChunk*loadAhead

@@ -101,3 +101,26 @@ func (m *members) forget() (gone []*entry, own []claim) {
 	}
 	return gone, own
 }
+
+// hearing decides whether changes of members still come. It is asked now and then
+// with the last revision that the registry has.
+type hearing struct {
+	heard uint64 // the last that came
+	last  uint64 // the last there was when it was asked before
+	fresh bool   // all has just been read
+}
+
+func (h *hearing) began()          { h.fresh = true }
+func (h *hearing) came(rev uint64) { h.heard = max(h.heard, rev) }
+
+// deaf says that what the registry had the last time has not come by now. What was
+// read as a whole need not end with the last revision: that may have expired.
+func (h *hearing) deaf(last uint64) bool {
+	if h.fresh {
+		h.fresh, h.heard, h.last = false, last, last
+		return false
+	}
+	missed := h.last > h.heard
+	h.last = last
+	return missed
+}

@@ -43,6 +43,8 @@ func (c *Cluster) connect(ctx context.Context) (err error) {
 
 // listen subscribes to what others send to this server.
 func (c *Cluster) listen(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	if c.sub, err = c.nc.SubscribeSync(c.opts.subject(c.name)); err == nil {
 		err = c.nc.FlushWithContext(ctx) // NATS answers in order: a refusal has come by then
 	}
@@ -133,6 +135,19 @@ func bucket(ctx context.Context, js jetstream.JetStream, cfg jetstream.KeyValueC
 		made = err == nil
 	}
 	return kv, made, err
+}
+
+// bucketInfo is how the bucket of members is.
+func (c *Cluster) bucketInfo(ctx context.Context) (*jetstream.StreamInfo, error) {
+	status, err := c.membersKV.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	bucket, ok := status.(*jetstream.KeyValueBucketStatus)
+	if !ok {
+		return nil, errors.New("no stream")
+	}
+	return bucket.StreamInfo(), nil
 }
 
 // remake makes buckets that NATS has lost: leases don't survive where its only

@@ -63,7 +63,7 @@ func (c *Cluster) watchOnce(ctx context.Context) error {
 			}
 			c.onMember(u, time.Now())
 		case now := <-ticker.C:
-			if !c.catchUp(servers) {
+			if !c.catchUp(servers) || c.unheard(now) {
 				return nil
 			}
 			c.tick(now)
@@ -80,17 +80,14 @@ func (c *Cluster) watchOnce(ctx context.Context) error {
 func (c *Cluster) sameBucket(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.opts.Times.Life)
 	defer cancel()
-	status, err := c.membersKV.Status(ctx)
+	bucket, err := c.bucketInfo(ctx)
 	if err != nil {
 		return err
 	}
-	bucket, ok := status.(*jetstream.KeyValueBucketStatus)
-	if !ok || bucket.StreamInfo().Created.Equal(c.bucketMade) {
-		return nil
-	}
 	first := c.bucketMade.IsZero()
-	c.bucketMade = bucket.StreamInfo().Created
-	if first {
+	same := bucket.Created.Equal(c.bucketMade)
+	c.bucketMade = bucket.Created
+	if first || same {
 		return nil
 	}
 	c.mu.Lock()
@@ -119,6 +116,18 @@ func (c *Cluster) catchUp(servers jetstream.KeyWatcher) bool {
 			return true
 		}
 	}
+}
+
+// unheard says that the own lease, which was written, did not come back: what sends
+// changes has ended, and all is to be read anew.
+func (c *Cluster) unheard(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	deaf := c.leases.deaf(now, c.opts.Times.Renew/2)
+	if deaf {
+		c.log.Warn("leases did not come from NATS; all is read again")
+	}
+	return deaf
 }
 
 // stopWatching ends a watcher, which may be waiting to be read until it is closed.
@@ -198,6 +207,7 @@ func (c *Cluster) replace(all map[string]*entry, now time.Time) {
 		}
 	}
 	c.loaded = true
+	c.ear.began()
 	c.mu.Unlock()
 	for _, e := range gone {
 		c.local.Absent(e.Place, e.rev)
@@ -218,6 +228,9 @@ func (c *Cluster) onMember(u jetstream.KeyValueEntry, now time.Time) {
 	if u == nil {
 		return
 	}
+	c.mu.Lock()
+	c.ear.came(u.Revision())
+	c.mu.Unlock()
 	if u.Operation() != jetstream.KeyValuePut {
 		c.onLeft(u.Key(), u.Revision())
 		return
@@ -249,7 +262,7 @@ func (c *Cluster) onLeft(key string, rev uint64) {
 
 // onServer applies one change of a lease.
 func (c *Cluster) onServer(u jetstream.KeyValueEntry, now time.Time) {
-	if u == nil || u.Key() == c.name || !validName(u.Key()) {
+	if u == nil || !validName(u.Key()) {
 		return
 	}
 	name := u.Key()

@@ -254,42 +254,48 @@ func halfClose(t *testing.T, here, there libtransport.CapableConn) {
 func TestB_3_RawStreamsWithTheOriginalClient(t *testing.T) {
 	eachStack(t, func(t *testing.T, w *world, stack npmtest.Stack) {
 		at := npmtest.Serve(t, stack, nil).Multiaddr()
-		n := w.node(onLoopback())
-		arrived, stop, err := n.ListenRaw(ma.StringCast(at))
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.atEnd(stop)
-		n.state(at, transport.Joined)
-		p, who := old(t, stack, at, "echo")
-		own := at + "/ipfs/" + n.id.String()
-		for mode, check := range map[string]func(t *testing.T, p *npmtest.Peer, c *transport.Conn){
-			"echo":                           rawEcho,
-			"late":                           rawLate,
-			fmt.Sprintf("bytes:%d", 1<<20+1): rawBytes,
-			"true":                           rawEnd(""),
-			"string":                         rawEnd("the star refused: went wrong"),
-			"object":                         rawEnd("the star refused: {}"),
-		} {
-			p.Do(map[string]any{"do": "serve", "with": mode})
-			p.Wait("serving")
-			t.Run(mode+" dialled", func(t *testing.T) {
-				c, err := n.DialRaw(t.Context(), ma.StringCast(at), who)
-				if err != nil {
-					t.Fatal(err)
-				}
-				check(t, p, c)
-				_ = c.Close()
-			})
-			t.Run(mode+" dialling", func(t *testing.T) {
-				p.Do(map[string]any{"do": "dial", "address": own, "with": mode})
-				p.Wait("dialled")
-				c := <-arrived
-				check(t, p, c)
-				_ = c.Close()
-			})
-		}
+		rawStreams(t, w, stack, at, at)
 	})
+}
+
+// rawStreams has a node at one star and an original client at another, or the same,
+// dial each other with every kind of stream.
+func rawStreams(t *testing.T, w *world, stack npmtest.Stack, at, oldAt string) {
+	n := w.node(onLoopback())
+	arrived, stop, err := n.ListenRaw(ma.StringCast(at))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.atEnd(stop)
+	n.state(at, transport.Joined)
+	p, who := old(t, stack, oldAt, "echo")
+	theirs, own := ma.StringCast(at), oldAt+"/ipfs/"+n.id.String()
+	for mode, check := range map[string]func(t *testing.T, p *npmtest.Peer, c *transport.Conn){
+		"echo":                           rawEcho,
+		"late":                           rawLate,
+		fmt.Sprintf("bytes:%d", 1<<20+1): rawBytes,
+		"true":                           rawEnd(""),
+		"string":                         rawEnd("the star refused: went wrong"),
+		"object":                         rawEnd("the star refused: {}"),
+	} {
+		p.Do(map[string]any{"do": "serve", "with": mode})
+		p.Wait("serving")
+		t.Run(mode+" dialled", func(t *testing.T) {
+			c, err := n.DialRaw(t.Context(), theirs, who)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, p, c)
+			_ = c.Close()
+		})
+		t.Run(mode+" dialling", func(t *testing.T) {
+			p.Do(map[string]any{"do": "dial", "address": own, "with": mode})
+			p.Wait("dialled")
+			c := <-arrived
+			check(t, p, c)
+			_ = c.Close()
+		})
+	}
 }
 
 func rawEcho(t *testing.T, _ *npmtest.Peer, c *transport.Conn) {

@@ -77,7 +77,7 @@ class Balancer {
 const orders: Stack[][] = [['recent', '2019', 'recent']]
 if (process.env.PARLEY_LONG) orders.push(['2019', 'recent', '2019'])
 
-describe.each(orders)('C three stars behind one name, clients of the stacks %s, %s and %s', (...order) => {
+describe.each(orders)('C-2 three stars behind one name, clients of the stacks %s, %s and %s', (...order) => {
   const { pull } = originals('recent')
   let nats: Nats, name: Balancer
   const stars: Star[] = []
@@ -105,14 +105,14 @@ describe.each(orders)('C three stars behind one name, clients of the stacks %s, 
   /** How many members each star has. */
   const members = (alive: Star[]) => Promise.all(alive.map((s) => s.metric('rendezvous_peers')))
 
-  it('C one member at each, and all hear of all', async () => {
+  it('C-2 one member at each, and all hear of all', async () => {
     expect(await members(stars)).toEqual([1, 1, 1])
     for (const hearing of peers)
       for (const told of peers)
         if (hearing !== told) await until('it hears of the other', () => hearing.heard(told.address) > 0)
   })
 
-  it('C 1 MiB there and back between stars, unharmed', async () => {
+  it('C-2 1 MiB there and back between stars, unharmed', async () => {
     const data = randomBytes(1 << 20)
     const pieces = Array.from({ length: 16 }, (_, i) => data.subarray(i << 16, (i + 1) << 16))
     for (const [i, from] of peers.entries()) {
@@ -121,7 +121,7 @@ describe.each(orders)('C three stars behind one name, clients of the stacks %s, 
     }
   })
 
-  it('C half-close each way between stars', async () => {
+  it('C-2 half-close each way between stars', async () => {
     const echo = connected[1]!
     for (const dialerFirst of [true, false]) {
       const there = new Promise<Any>((resolve) => (connected[1] = resolve))
@@ -177,7 +177,7 @@ describe.each(orders)('C three stars behind one name, clients of the stacks %s, 
     return took
   }
 
-  it('C a star is killed: what crosses it ends with an error, its member is back within 10 s', async () => {
+  it('C-2 a star is killed: what crosses it ends with an error, its member is back within 10 s', async () => {
     const [crossing, other] = [await lasting(peers[0]!, peers[2]!), await lasting(peers[0]!, peers[1]!)]
     const since = performance.now()
     await stars[2]!.stop('SIGKILL')
@@ -188,7 +188,7 @@ describe.each(orders)('C three stars behind one name, clients of the stacks %s, 
     console.log(`the member of a killed star was away for ${Math.round(took)} ms`)
   })
 
-  it('C a star is told to stop: it ends in good order, and its member is back', async () => {
+  it('C-2 a star is told to stop: it ends in good order, and its member is back', async () => {
     stars[1]!.signal('SIGTERM')
     await stars[1]!.ended
     expect([stars[1]!.code, stars[1]!.output.endsWith('Rendezvous server stopped\n')]).toEqual([0, true])

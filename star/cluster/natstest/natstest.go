@@ -72,6 +72,29 @@ func (s *Servers) run(i int) {
 	srv.Start()
 }
 
+// Lead makes a server the leader of the stream of a bucket.
+func (s *Servers) Lead(bucket string, i int) {
+	s.t.Helper()
+	limit := time.NewTimer(ready)
+	defer limit.Stop()
+	look := time.NewTicker(50 * time.Millisecond)
+	defer look.Stop()
+	for {
+		switch now := s.Leader(bucket); now {
+		case i:
+			return
+		case -1:
+		default:
+			_ = s.list[now].JetStreamStepdownStream(server.DEFAULT_GLOBAL_ACCOUNT, "KV_"+bucket) // the next look tells
+		}
+		select {
+		case <-look.C:
+		case <-limit.C:
+			s.t.Fatalf("NATS server %d does not lead %s", i, bucket)
+		}
+	}
+}
+
 func (s *Servers) await(i int) {
 	if !s.list[i].ReadyForConnections(ready) {
 		s.t.Fatalf("NATS server %d did not start", i)
@@ -89,6 +112,9 @@ func (s *Servers) As(scheme string) string {
 	}
 	return strings.Join(list, ",")
 }
+
+// Name is what clients see a server as.
+func (s *Servers) Name(i int) string { return s.opts[i].ServerName }
 
 // Kill ends a server.
 func (s *Servers) Kill(i int) {
