@@ -35,7 +35,7 @@ func TestG_R1_AllRunsUnderTheRaceDetector(t *testing.T) {
 // TestG_R13_NothingPrints: packages log with slog, which says level and component;
 // only programs write to the terminal, and only what they are asked for.
 func TestG_R13_NothingPrints(t *testing.T) {
-	programs := []string{"cmd", "bench", "internal", "star/internal", "tests", "client", "web"}
+	programs := []string{"cmd", "bench", "internal", "star/internal", "star/cluster/natsservertest", "tests", "client", "web"}
 	prints := regexp.MustCompile(`(?m)^[^/\n]*\b(fmt\.Print(f|ln)?\(|println?\(|os\.Std(out|err)\b)|^\s+"log"$`)
 	for name, body := range repository(t) {
 		if path.Ext(name) != ".go" || strings.HasSuffix(name, "_test.go") ||
