@@ -92,13 +92,20 @@ func TestEntryUnderAnotherKey(t *testing.T) {
 	}
 }
 
+// renewed notes that a server's own lease was written, and heard back.
+func renewed(l *leases, at time.Time) (lapsed bool) {
+	lapsed = l.own(at)
+	l.heard(l.self, leaseEntry{}, at)
+	return lapsed
+}
+
 func TestLeases(t *testing.T) {
 	at := func(s float64) time.Time { return time.Unix(1000, int64(s*1e9)) }
 	l := newLeases(serverA, 6*time.Second)
 	if l.valid(at(0)) {
 		t.Error("valid before it was written")
 	}
-	l.own(at(0))
+	renewed(l, at(0))
 	if !l.heard(serverB, leaseEntry{}, at(0)) || l.heard(serverB, leaseEntry{}, at(2)) {
 		t.Error("a server is new once")
 	}
@@ -108,17 +115,17 @@ func TestLeases(t *testing.T) {
 	if dead := l.expire(at(9)); dead != nil {
 		t.Errorf("%v taken for dead while this server itself can't write", dead)
 	}
-	if !l.own(at(9)) || l.own(at(11)) {
+	if !renewed(l, at(9)) || renewed(l, at(11)) {
 		t.Error("a lease lapses after 6 s")
 	}
 	if dead := l.expire(at(11)); dead != nil {
 		t.Errorf("%v got no time to renew", dead)
 	}
-	l.own(at(14))
+	renewed(l, at(14))
 	if dead := l.expire(at(14)); dead != nil {
 		t.Errorf("%v taken for dead early", dead)
 	}
-	l.own(at(16))
+	renewed(l, at(16))
 	l.expire(at(17))
 	if dead := l.expire(at(17.5)); len(dead) != 1 || dead[0] != serverB {
 		t.Errorf("dead: %v", dead)
@@ -133,15 +140,15 @@ func TestSlowServerTakesNobodyForDead(t *testing.T) {
 	at := func(s int64) time.Time { return time.Unix(1000+s, 0) }
 	l := newLeases(serverA, 6*time.Second)
 	l.heard(serverB, leaseEntry{}, at(0))
-	l.own(at(0))
+	renewed(l, at(0))
 	l.expire(at(1))
-	l.own(at(8)) // its renewals went on, its reading did not
+	renewed(l, at(8)) // its renewals went on, its reading did not
 	for _, second := range []int64{8, 9, 11, 14} {
-		if l.own(at(second)); l.expire(at(second)) != nil {
+		if renewed(l, at(second)); l.expire(at(second)) != nil {
 			t.Fatalf("taken for dead after %d s", second)
 		}
 	}
-	l.own(at(16))
+	renewed(l, at(16))
 	if dead := l.expire(at(16)); len(dead) != 1 {
 		t.Errorf("dead: %v", dead)
 	}
