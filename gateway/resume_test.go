@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -83,6 +84,29 @@ type stubborn struct {
 	topic  string
 	frames []v2.Frame
 	cuts   int
+
+	cut cutting
+}
+
+// cutting says at which frames of its own a page loses its socket.
+type cutting struct {
+	out, in int  // once, behind so many frames written, or read; 0: not
+	every   bool // then again behind as many more
+	taken   bool // the socket is not closed: the next one takes the session from it
+}
+
+// due counts a frame, and reports whether the socket is lost behind it.
+func (c *cutting) due(left *int) bool {
+	if *left == 0 {
+		return false
+	}
+	if *left--; *left > 0 {
+		return false
+	}
+	if c.every {
+		*left = 1
+	}
+	return true
 }
 
 var (
@@ -95,7 +119,11 @@ func (p *stubborn) connect(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if p.ws != nil {
 			p.cuts++
-			_ = p.ws.CloseNow()
+			if old := p.ws; p.cut.taken {
+				defer func() { _ = old.CloseNow() }()
+			} else {
+				_ = old.CloseNow()
+			}
 		}
 		b := budget{1 << 30, 1 << 30}
 		if len(p.budgets) > 0 {
@@ -151,9 +179,16 @@ func (p *stubborn) dial(ctx context.Context, b budget) (err error) {
 // write sends frames, now or after a resume.
 func (p *stubborn) write(ctx context.Context, frames ...[]byte) error {
 	var msg []byte
-	for _, f := range frames {
+	for i, f := range frames {
 		msg = append(msg, f...)
 		p.log = append(p.log, f)
+		if !p.cut.due(&p.cut.out) {
+			continue
+		}
+		_ = p.ws.Write(ctx, websocket.MessageBinary, msg)
+		msg = nil
+		p.log = append(p.log, frames[i+1:]...) // they go out on the next socket
+		return p.connect(ctx)
 	}
 	if p.ws.Write(ctx, websocket.MessageBinary, msg) != nil {
 		return p.connect(ctx)
@@ -196,6 +231,10 @@ func (p *stubborn) read(ctx context.Context) (v2.Frame, error) {
 		p.got++
 		if p.got%16 == 0 {
 			_ = p.ws.Write(ctx, websocket.MessageBinary, v2.AppendCount(nil, v2.KindReceived, p.got))
+		}
+		if p.cut.due(&p.cut.in) {
+			f.Body = bytes.Clone(f.Body)
+			return f, p.connect(ctx)
 		}
 		return f, nil
 	}
@@ -324,4 +363,76 @@ func TestResume_NothingIsLostDoubledOrReordered(t *testing.T) {
 		t.Error("nothing was cut")
 	}
 	t.Logf("%d sockets were cut", cuts)
+}
+
+// TestResume_CutAtEveryFrame loses the socket of one of two talking pages behind
+// each frame that it writes, and behind each that it reads: once, at every one in
+// turn, and to another socket that takes the session from it.
+func TestResume_CutAtEveryFrame(t *testing.T) {
+	s := gatewaytest.Start(t, gatewaytest.WithConfig(gateway.Config{Grace: time.Minute}))
+	const n, inFlight = 10, 4
+	round := 0
+	converse := func(t *testing.T, a, b cutting) (left [2]cutting, cuts int) {
+		round++
+		topic := fmt.Sprint("room ", round)
+		ann, bob := &stubborn{s: s, topic: topic}, &stubborn{s: s, topic: topic}
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		defer cancel()
+		for _, p := range []*stubborn{ann, bob} {
+			if err := p.connect(ctx); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = p.ws.Close(websocket.StatusNormalClosure, "") }()
+		}
+		ann.cut, bob.cut = a, b
+		for i, call := range []struct{ method, name, value string }{{"start", "protocol", "chat"}, {"subscribe", "topic", topic}} {
+			if err := bob.call(ctx, uint64(i+1), call.method, v2.AppendText(v2.AppendText(v2.AppendMap(nil, 1), call.name), call.value)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		heard := make(chan error, 1)
+		go func() { heard <- bob.listen(ctx, n) }()
+		if err := ann.talk(ctx, bob.peer, n, inFlight); err != nil {
+			t.Errorf("the sender: %v", err)
+		}
+		if err := <-heard; err != nil {
+			t.Errorf("the receiver: %v", err)
+		}
+		return [2]cutting{ann.cut, bob.cut}, ann.cuts + bob.cuts
+	}
+	for _, taken := range []bool{false, true} {
+		for who, name := range []string{"the sender", "the receiver"} {
+			for _, out := range []bool{true, false} {
+				t.Run(fmt.Sprintf("%s, out %v, taken %v", name, out, taken), func(t *testing.T) {
+					frames := 0
+					for at := 1; ; at++ { // until the conversation has no such frame
+						cut := cutting{in: at, taken: taken}
+						if out {
+							cut = cutting{out: at, taken: taken}
+						}
+						var both [2]cutting
+						both[who] = cut
+						left, cuts := converse(t, both[0], both[1])
+						if left[who].out+left[who].in > 0 {
+							break
+						}
+						if cuts != 1 {
+							t.Fatalf("behind frame %d: %d sockets were lost", at, cuts)
+						}
+						frames++
+					}
+					if frames < n+n/5 {
+						t.Errorf("only %d frames were cut behind", frames)
+					}
+				})
+			}
+		}
+	}
+	for _, cut := range []cutting{{out: 1, every: true}, {in: 1, every: true}, {out: 1, in: 1, every: true}} {
+		t.Run(fmt.Sprintf("every one %+v", cut), func(t *testing.T) {
+			if _, cuts := converse(t, cut, cut); cuts < n {
+				t.Errorf("only %d sockets were lost", cuts)
+			}
+		})
+	}
 }

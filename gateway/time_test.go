@@ -79,6 +79,44 @@ func TestGrace_SessionWaitsThirtySeconds(t *testing.T) {
 	})
 }
 
+// TestGrace_Edge: a page that is back a moment before the 30 s are over has
+// everything, with a message that came meanwhile; a moment later it has nothing.
+func TestGrace_Edge(t *testing.T) {
+	for _, tt := range []struct {
+		after   time.Duration
+		resumed bool
+	}{{0, true}, {30*time.Second - 1, true}, {30*time.Second + 1, false}} {
+		t.Run(tt.after.String(), func(t *testing.T) {
+			inBubble(t, gateway.Config{}, func(t *testing.T, s *gatewaytest.Server) {
+				a, b := gatewaytest.Join2(t, s, v2.HelloFrame{}), gatewaytest.Join2(t, s, v2.HelloFrame{})
+				a.Patience = time.Minute
+				b.Call("start", map[string]any{"protocol": "chat"})
+				cut(b.WS)
+				synctest.Wait() // the node has seen it: its clock runs
+				id := a.Send(b.Welcome.Peer, "chat", "meanwhile", network.Handled, false)
+				time.Sleep(tt.after)
+				synctest.Wait()
+				again := b.Resume(s, b.Got)
+				if again.Welcome.Resumed != tt.resumed {
+					t.Fatalf("welcome %+v", again.Welcome)
+				}
+				if !tt.resumed {
+					if e := a.Want(v2.KindError); e[0] != id || e[1] != "closed" {
+						t.Errorf("error %v", e)
+					}
+					again.Call("start", map[string]any{"protocol": "chat"}) // the session is empty
+					return
+				}
+				m := again.Want(v2.KindMessage)
+				again.Write(v2.AppendCount(nil, v2.KindHandled, m[0].(uint64)))
+				if r := a.Want(v2.KindResult); r[0] != id {
+					t.Errorf("result %v", r)
+				}
+			})
+		})
+	}
+}
+
 func TestGrace_OrderlyEndsHaveNone(t *testing.T) {
 	ends := map[string]func(p *gatewaytest.Page2){
 		"bye":        func(p *gatewaytest.Page2) { p.Write(v2.AppendBye(nil, &identity.Error{Code: "closed"})) },
