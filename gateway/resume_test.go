@@ -186,7 +186,6 @@ func (p *stubborn) write(ctx context.Context, frames ...[]byte) error {
 			continue
 		}
 		_ = p.ws.Write(ctx, websocket.MessageBinary, msg)
-		msg = nil
 		p.log = append(p.log, frames[i+1:]...) // they go out on the next socket
 		return p.connect(ctx)
 	}
