@@ -103,10 +103,15 @@ func (c *Cluster) get(ctx context.Context, key string) (*entry, error) {
 func (c *Cluster) Release(place string, epoch uint64) {
 	key := keyOf(place)
 	c.mu.Lock()
-	if own := c.table.own[key]; own != nil && own.rev <= epoch {
+	if own := c.table.own[key]; own != nil && (own.rev <= epoch || own.again && own.was == epoch) {
 		delete(c.table.own, key)
+		epoch = own.rev
 	}
 	c.mu.Unlock()
+	if epoch == 0 { // for NATS that is any revision, another server's too
+		c.do(job{kind: jobStray, key: key})
+		return
+	}
 	c.do(job{kind: jobPurge, key: key, rev: epoch})
 }
 
@@ -229,7 +234,7 @@ func (c *Cluster) claimAgain(ctx context.Context, key string) error {
 	c.mu.Lock()
 	now := c.table.own[key]
 	if now == own {
-		c.table.own[key] = &claim{Claim: own.Claim, rev: rev}
+		c.table.own[key] = &claim{Claim: own.Claim, rev: rev, again: true, was: own.rev}
 	}
 	c.mu.Unlock()
 	if now == own {

@@ -16,7 +16,10 @@ func (e *entry) elsewhere() star.Elsewhere {
 // claim is an address that this server has.
 type claim struct {
 	star.Claim
-	rev uint64
+	rev uint64 // 0: not written in this bucket yet
+
+	again bool // it was written again, in place of was: the star may not know yet
+	was   uint64
 }
 
 // members are the registry's entries as this server has heard of them, and its own
