@@ -23,6 +23,7 @@ type resting struct {
 	first [16]byte
 	n     int
 	frame []byte
+	torn  bool // a part of frame was written
 	try   func(fd uintptr) bool
 }
 
@@ -97,9 +98,11 @@ func (c *Conn) Rest() error {
 func (c *Conn) tryRest(fd uintptr) bool {
 	r := &c.rest
 	if r.frame != nil {
-		if n, _, err := writeOne(fd, r.frame); err == nil && n == len(r.frame) {
+		n, _, err := writeOne(fd, r.frame)
+		if err == nil && n == len(r.frame) {
 			r.n = 0
 		}
+		r.torn = n > 0 && n < len(r.frame)
 		return true
 	}
 	again := false
@@ -121,11 +124,14 @@ func (c *Conn) Lone() (text byte, ok bool) {
 }
 
 // Answer writes an unfragmented frame at once, after Lone, whose message is done
-// with by that; false where the connection does not take it now. It needs the
-// writer's turn.
+// with by that; false where the connection does not take it now. One that takes a
+// part ends: no frame could follow. It needs the writer's turn.
 func (c *Conn) Answer(frame []byte) bool {
 	c.rest.frame = frame
 	err := c.raw.Write(c.rest.try)
 	c.rest.frame = nil
+	if c.rest.torn {
+		_ = c.nc.Close() // the next Read tells
+	}
 	return err == nil && c.rest.n == 0
 }

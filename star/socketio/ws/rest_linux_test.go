@@ -2,6 +2,7 @@ package ws
 
 import (
 	"errors"
+	"net"
 	"testing"
 )
 
@@ -63,5 +64,28 @@ func TestTire(t *testing.T) {
 	}
 	if err := c.Rest(); err == nil {
 		t.Error("a reader rests after its end")
+	}
+}
+
+// An answer of which the connection takes a part ends it: what else would be written
+// would stand in the middle of a frame.
+func TestAnswerInPart(t *testing.T) {
+	here, away := tcp(t)
+	c := NewConn(here, true, nil, 1<<20, &Memory{})
+	defer c.Release()
+	if _, err := away.Write([]byte("\x81\x81\x00\x00\x00\x002")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Rest(); err != nil {
+		t.Fatal(err)
+	}
+	if text, ok := c.Lone(); !ok || text != '2' {
+		t.Fatalf("%q, %v", text, ok)
+	}
+	if c.Answer(make([]byte, 64<<20)) {
+		t.Fatal("64 MiB went at once")
+	}
+	if _, err := here.Write([]byte("more")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("more is written behind the part: %v", err)
 	}
 }
