@@ -106,6 +106,7 @@ func settle(t *testing.T, a, b *page, want string) {
 	t.Helper()
 	var seen []string
 	stays, number := 0, uint64(0)
+	defer func() { t.Log("told: " + strings.Join(seen, ", then ")) }()
 	until(t, "both are told "+want, func() bool {
 		number++
 		exchange(t, a, b, number)
@@ -127,5 +128,5 @@ func settle(t *testing.T, a, b *page, want string) {
 	if !slices.Equal(a.received(b), sent) || !slices.Equal(b.received(a), sent) {
 		t.Errorf("%d messages each way, got %v and %v", number, a.received(b), b.received(a))
 	}
-	t.Logf("%s: %s", strings.Join(seen, ", then "), a.path(b).Address)
+	t.Log("address: " + a.path(b).Address)
 }
