@@ -28,7 +28,6 @@ type half struct {
 	kind   Kind
 	writer party
 	reader party
-	text   []byte // the event of each chunk, for the reader
 	window *flow.Window
 
 	held     atomic.Int64 // bytes held, in the half and in the reader's socket
@@ -38,6 +37,7 @@ type half struct {
 	weighs   atomic.Int64 // what is held of a writer at another server, as its credit counts
 
 	// Guarded by d.mu.
+	text     []byte // the event of each chunk, for the reader; nil before the first
 	accepted bool
 	ended    bool   // the writer has ended it
 	end      string // how, until the reader is told
@@ -50,7 +50,6 @@ type half struct {
 
 func (h *half) init(d *Dial, kind Kind, writer, reader party) {
 	h.d, h.kind, h.writer, h.reader = d, kind, writer, reader
-	h.text = QueueText(d.idOf(kind == Listener), kind)
 	h.window = flow.NewWindow(int64(d.eng.limits.Stream))
 	h.credit = Window
 	h.owed.Store(Window)
@@ -94,7 +93,7 @@ func (h *half) chunk(s *socketio.Socket, data []byte, buf **ws.Buf) {
 func (h *half) put(by *socketio.Flusher, own *ws.Buf, data []byte) {
 	d, e := h.d, h.d.eng
 	size, n := own.Size(), len(data)-1
-	m := socketio.Msg{Text: h.text, Bin: data, Bufs: [2]*ws.Buf{own}, Receipt: h, Note: n, By: by}
+	m := socketio.Msg{Bin: data, Bufs: [2]*ws.Buf{own}, Receipt: h, Note: n, By: by}
 	d.mu.Lock()
 	var wrong Reason
 	switch {
@@ -109,6 +108,10 @@ func (h *half) put(by *socketio.Flusher, own *ws.Buf, data []byte) {
 		wrong = ByteLimit
 	}
 	h.total += int64(n)
+	if h.text == nil {
+		h.text = QueueText(d.idOf(h.kind == Listener), h.kind)
+	}
+	m.Text = h.text
 	if len(h.pending) > 0 || !h.mayPass() || !h.pass(&m) {
 		h.pending = append(h.pending, m)
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/parley-p2p/parley/identity"
@@ -156,10 +157,13 @@ type Builder struct {
 	comma bool
 }
 
+// room is what a message mostly has beside its strings.
+const room = 24
+
 // Event begins an event; id is NoAck where no answer is wanted. dst is the buffer
 // to append to and may be nil.
 func (w *Builder) Event(dst []byte, id int64, name string) *Builder {
-	w.b = append(dst, byte(Message), byte(Event))
+	w.b = append(slices.Grow(dst, len(name)+room), byte(Message), byte(Event))
 	if id >= 0 {
 		w.b = strconv.AppendInt(w.b, id, 10)
 	}
@@ -170,7 +174,7 @@ func (w *Builder) Event(dst []byte, id int64, name string) *Builder {
 
 // Binary begins an event with attachments; Placeholder adds each.
 func (w *Builder) Binary(dst []byte, attachments int, name string) *Builder {
-	w.b = append(dst, byte(Message), byte(BinaryEvent))
+	w.b = append(slices.Grow(dst, len(name)+2*room), byte(Message), byte(BinaryEvent))
 	w.b = strconv.AppendInt(w.b, int64(attachments), 10)
 	w.b = append(w.b, '-', '[')
 	w.b, w.comma = AppendQuote(w.b, name), true
@@ -179,7 +183,7 @@ func (w *Builder) Binary(dst []byte, attachments int, name string) *Builder {
 
 // Ack begins the answer to id.
 func (w *Builder) Ack(dst []byte, id int64) *Builder {
-	w.b = append(dst, byte(Message), byte(Ack))
+	w.b = append(slices.Grow(dst, room), byte(Message), byte(Ack))
 	w.b = strconv.AppendInt(w.b, id, 10)
 	w.b, w.comma = append(w.b, '['), false
 	return w
@@ -195,7 +199,7 @@ func (w *Builder) sep() {
 // Str adds a string.
 func (w *Builder) Str(text string) *Builder {
 	w.sep()
-	w.b = AppendQuote(w.b, text)
+	w.b = AppendQuote(slices.Grow(w.b, len(text)+len(`"",]`)), text)
 	return w
 }
 
