@@ -5,15 +5,24 @@ package socketio
 // that costs less than to wake another for each, and joins what waits into one
 // write. It belongs to one goroutine at a time. The zero Flusher is ready to use.
 //
-// Every socket has one for its receive path, which is flushed when what was read
-// has been handled, and before the Handler waits (Hold).
-type Flusher struct{ sockets []*Socket }
+// Every socket has one for its receive path, which is flushed when there is nothing
+// more to read, before the Handler waits (Hold), and when much waits.
+type Flusher struct {
+	sockets []*Socket
+	bytes   int // of what was sent
+}
+
+// flushAt is how many bytes a receive path sends before it flushes, though there is
+// more to read: a little more than one chunk of 64 KiB, so that two leave in one
+// write, and less than the system takes at once.
+const flushAt = 68 << 10
 
 // Flusher is that of the receive path: for what is sent from within the Handler's
 // calls for s, to whichever socket.
 func (s *Socket) Flusher() *Flusher { return &s.flusher }
 
-func (f *Flusher) add(s *Socket) {
+func (f *Flusher) add(s *Socket, size int) {
+	f.bytes += size
 	if s.flushed.Swap(f) != f { // where two take turns it is named twice, which does no harm
 		f.sockets = append(f.sockets, s)
 	}
@@ -30,7 +39,15 @@ func (f *Flusher) Flush() {
 		s.flushed.CompareAndSwap(f, nil) // before the look at what waits
 		s.kick()
 	}
+	f.bytes = 0
 	if f.sockets = f.sockets[:0]; cap(f.sockets) > keepSockets {
 		f.sockets = nil
 	}
+}
+
+// flush is Flush for the receive path, outside of its calls.
+func (s *Socket) flush() {
+	s.turn <- struct{}{}
+	s.flusher.Flush()
+	<-s.turn
 }

@@ -78,7 +78,7 @@ func (s *Socket) Send(class flow.Class, m Msg) error {
 }
 
 func (s *Socket) push(it *item) error {
-	class, by := it.class, it.By // the item is the writer's, once it is in the queue
+	class, by, size := it.class, it.By, it.size // the item is the writer's, once it is in the queue
 	if class == flow.Control {
 		s.control.Add(int64(it.size))
 	}
@@ -90,7 +90,7 @@ func (s *Socket) push(it *item) error {
 		return err
 	}
 	if by != nil {
-		by.add(s)
+		by.add(s, size)
 	} else {
 		s.startWriter()
 	}

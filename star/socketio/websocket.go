@@ -14,8 +14,10 @@ import (
 // for long goes on in another goroutine, by rest.
 func (s *Socket) serve(conn *ws.Conn) {
 	s.awake.Store(true)
+	conn.BeforeWait(s.flush)
 	err := s.readFrames(conn)
 	if err == ws.ErrTired {
+		s.flush()
 		s.core.running.Go(func() { s.rest(conn) }) // this one's stack has grown
 		return
 	}
@@ -50,16 +52,16 @@ func (s *Socket) readFrames(conn *ws.Conn) error {
 		if err != nil {
 			return err
 		}
-		if err := s.receiveFrame(conn, m); err != nil {
+		if err := s.receiveFrame(m); err != nil {
 			return err
 		}
 	}
 }
 
-func (s *Socket) receiveFrame(conn *ws.Conn, m ws.Message) error {
+func (s *Socket) receiveFrame(m ws.Message) error {
 	s.turn <- struct{}{}
 	defer func() {
-		if !conn.Ready() { // the next Read may wait
+		if s.flusher.bytes >= flushAt {
 			s.flusher.Flush()
 		}
 		<-s.turn

@@ -86,6 +86,7 @@ type Conn struct {
 	mem    *Memory
 	server bool
 	limit  int
+	onWait func()
 
 	// Owned by the reader.
 	rb       *Buf // the read buffer; nil while idle
@@ -169,28 +170,14 @@ func (c *Conn) Read() (Message, error) {
 	}
 }
 
-// Ready says that the next Read gives a whole message, or an error, without reading
-// the connection.
-func (c *Conn) Ready() bool {
-	if c.rb == nil || c.w-c.r < 2 {
-		return false
+// BeforeWait has f called whenever Read is about to wait for the other side, or may
+// be. It is set before the first Read.
+func (c *Conn) BeforeWait(f func()) { c.onWait = f }
+
+func (c *Conn) beforeWait() {
+	if c.onWait != nil {
+		c.onWait()
 	}
-	b := c.rb.b[c.r:c.w]
-	n := int(b[1] & 0x7f)
-	size := 2
-	switch {
-	case b[0]&0x80 == 0, n == 127: // a fragment, or longer than what is looked for
-		return false
-	case n == 126:
-		if len(b) < 4 {
-			return false
-		}
-		n, size = int(binary.BigEndian.Uint16(b[2:])), 4
-	}
-	if c.server {
-		size += 4
-	}
-	return len(b) >= size+n
 }
 
 // ParseClose reads the payload of a close frame. CodeNone stands for an empty one.
@@ -266,7 +253,7 @@ func (c *Conn) makeRoom(need int) {
 func (c *Conn) wait() (int, error) {
 	if c.raw == nil {
 		c.rb = c.mem.Get(idleSize)
-		return c.nc.Read(c.rb.b)
+		return c.more(c.rb.b)
 	}
 	if err := c.raw.Read(c.waitFunc); err != nil {
 		c.rb.Free()
@@ -296,6 +283,9 @@ func (c *Conn) tryRead(fd uintptr) bool {
 		c.rb.Free()
 		c.rb = nil
 	}
+	if again {
+		c.beforeWait()
+	}
 	return !again
 }
 
@@ -303,6 +293,9 @@ func (c *Conn) tryRead(fd uintptr) bool {
 func (c *Conn) tryReadBody(fd uintptr) bool {
 	again := false
 	c.waitN, again, c.waitErr = readParts(fd, c.body[:])
+	if again {
+		c.beforeWait()
+	}
 	return !again
 }
 

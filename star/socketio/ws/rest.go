@@ -68,8 +68,10 @@ func (c *Conn) goOn(err error) bool {
 	return true
 }
 
-// more is nc.Read in the middle of a message.
+// more is nc.Read, in the middle of a message or where it is not seen whether that
+// waits.
 func (c *Conn) more(b []byte) (n int, err error) {
+	c.beforeWait()
 	for {
 		if n, err = c.nc.Read(b); n > 0 || !c.goOn(err) {
 			return n, err
