@@ -19,6 +19,15 @@ const site = {
   'index.html': '<!doctype html><title>a page</title><script type="module" src="page.js"></script>',
   ...v1,
   'page.js': `import * as parley from '/parley.js'; import * as v1 from '/client.js'; Object.assign(globalThis, { parley, v1 })`,
+  'shared.js': `
+    import { connect } from '/parley.js'
+    const node = connect({ identity: 'shared-worker' })
+    onconnect = async ({ ports: [port] }) => {
+      const n = await node
+      port.onmessage = async ({ data: [to, protocol, data] }) => port.postMessage(await n.request(to, protocol, data))
+      port.postMessage(n.peer)
+    }
+  `,
   'worker.js': `
     import { connect } from '/parley.js'
     const node = await connect({ identity: 'worker' })
@@ -137,6 +146,42 @@ describe('a program', () => {
     expect(got).toEqual(Array.from({ length: 100 }, (_, i) => i))
   })
 
+  test('away for longer than the grace: what was under way is told, what was started is started again', async () => {
+    const node = await Parley.start({ site, args: ['--set', 'gateway.grace=100ms'] })
+    ending.push(() => node.stop())
+    const sockets: { terminate(): void }[] = []
+    let there = true
+    class Cut extends (Ws as any) {
+      constructor(url: string, ...args: unknown[]) {
+        super(there ? url : 'ws://127.0.0.1:9/ws', ...args)
+        sockets.push(this as never)
+      }
+    }
+    const alice = await program('alice', { WebSocket: Cut as never, retry: { min: 1, max: 5 } }, node)
+    const bob = await program('bob', {}, node)
+    const states: unknown[] = []
+    alice.on('state', ({ state, resumed }) => states.push([state, resumed]))
+    await alice.start('chat', () => 'hello again')
+    const room = bob.subscribe('room')
+    await Promise.all([room.ready, alice.subscribe('room', { state: 'A' }).ready])
+    await until(() => room.members.has(alice.peer))
+    const gone = new Promise((resolve) => room.on('leave', ({ peer }) => resolve(peer)))
+    const sent = alice.send('12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN', 'x', 1).catch((error) => error)
+    await alice.status() // it is under way
+
+    there = false
+    for (const socket of sockets.splice(0)) socket.terminate()
+    expect(await gone).toBe(alice.peer) // the session has ended
+    const waits = alice.request(bob.peer, 'name')
+    await bob.start('name', () => 'bob')
+    there = true
+    expect(await waits).toBe('bob') // what was not written yet goes out
+    expect(await sent).toMatchObject({ name: 'ParleyError', code: 'session-lost' })
+    expect(await bob.request(alice.peer, 'chat')).toBe('hello again')
+    await until(() => room.members.get(alice.peer)?.state === 'A')
+    expect(states.at(-1)).toEqual(['online', false])
+  })
+
   test('data arrives as it was sent', async () => {
     const [alice, bob] = [await program('alice'), await program('bob')]
     await bob.start('echo', ({ data }) => data)
@@ -235,6 +280,33 @@ describe('in the browser', () => {
     expect(worker).not.toBe(peer)
     expect(await bob.request(worker, 'upper', 'hello')).toBe('HELLO')
     expect(await p.evaluate((to) => (globalThis as any).node.request(to, 'upper', 'page'), worker)).toBe('PAGE')
+  })
+
+  test('a shared worker has one node for all pages of its site', async () => {
+    const bob = await program('bob')
+    await bob.start<number>('double', ({ data }) => data * 2)
+    const { page: one } = await page('one')
+    const other = await one.context().newPage()
+    await other.goto(parley.url)
+    const ask = (p: Page, n: number) =>
+      p.evaluate(
+        ([to, n]) =>
+          new Promise<unknown[]>((resolve, reject) => {
+            const worker = new SharedWorker('/shared.js', { type: 'module' })
+            const got: unknown[] = []
+            worker.onerror = reject
+            worker.port.onmessage = ({ data }) => {
+              if (got.push(data) === 1) worker.port.postMessage([to, 'double', n])
+              else resolve(got)
+            }
+          }),
+        [bob.peer, n] as const,
+      )
+    const [first, second] = [await ask(one, 4), await ask(other, 21)]
+    expect(first[1]).toBe(8)
+    expect(second).toEqual([first[0], 42])
+    await one.close()
+    expect((await ask(other, 5))[1]).toBe(10)
   })
 
   test('a lost connection is resumed with nothing lost', async () => {
