@@ -116,6 +116,7 @@ func (d *Discovery) Run(ctx context.Context) error {
 		work.Go(func() error { d.runDHT(ctx); return nil })
 	}
 	work.Go(func() error { return d.watchNodes(ctx) })
+	work.Go(func() error { return d.watchMoves(ctx) })
 	return work.Wait()
 }
 
@@ -304,6 +305,28 @@ func (d *Discovery) watchNodes(ctx context.Context) error {
 					d.node.Found(rec.page, rec.dialable(), peerstore.TempAddrTTL)
 				})
 			})
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// watchMoves has everybody dialled again who is to be kept, when the node's own
+// addresses have changed: what failed before may work now.
+func (d *Discovery) watchMoves(ctx context.Context) error {
+	sub, err := d.node.Libp2p().EventBus().Subscribe(new(event.EvtLocalAddressesUpdated), eventbus.Name("parley ready"))
+	if err != nil {
+		return fmt.Errorf("watch own addresses: %w", err)
+	}
+	defer sub.Close()
+	for {
+		select {
+		case _, ok := <-sub.Out():
+			if !ok {
+				return nil
+			}
+			d.ready.Again()
+			d.stars.Again()
 		case <-ctx.Done():
 			return nil
 		}

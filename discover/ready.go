@@ -116,6 +116,18 @@ func (l *ReadyList) release(id identity.PeerID) {
 	}
 }
 
+// Again dials everybody at once who was dialled in vain: the network has changed.
+func (l *ReadyList) Again() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.peers {
+		if p.wait > 0 {
+			p.next, p.wait = time.Time{}, 0
+		}
+	}
+	l.poke()
+}
+
 // Peers lists who is kept.
 func (l *ReadyList) Peers() []identity.PeerID {
 	l.mu.Lock()

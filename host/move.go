@@ -33,10 +33,5 @@ func (n *Node) moveCircuit(pc libnet.Conn) {
 		pathOfAddr(link.via.RemoteMultiaddr()) == network.PathDirect || !n.directTo(link.via.RemotePeer()) {
 		return
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closed {
-		return
-	}
-	n.background.Go(func() { _ = pc.Close() })
+	n.spawn(func() { _ = pc.Close() })
 }

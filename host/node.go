@@ -44,7 +44,8 @@ type Node struct {
 	pageListen []ma.Multiaddr
 	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
 	maxShaking int          // of each node: circuits that haven't finished their handshake
-	puncher    puncher      // without a service where there is no hole punching
+	roam       *roamer
+	puncher    puncher // without a service where there is no hole punching
 	background sync.WaitGroup
 	making     sync.WaitGroup // calls of Page under way
 	cancel     context.CancelFunc
@@ -72,6 +73,7 @@ func New(key identity.Key, cfg Config) (*Node, error) {
 		carried: make(map[peer.ID]int), shaking: make(map[peer.ID]int),
 	}
 	n.log = n.cfg.Logger
+	n.roam = newRoamer(n)
 	n.gater = &gater{next: n.cfg.Gater, others: make(map[peer.ID]bool)}
 	n.base = ma.StringCast("/p2p/" + key.PeerID().String()).Encapsulate(circuitAddr)
 	n.pageListen, _ = parseAddrs(n.cfg.PageListen) // validated; derived ones are well-formed
@@ -107,6 +109,7 @@ func (n *Node) start(ctx context.Context, key identity.Key) (err error) {
 	if n.net, err = newEndpoint(n, n.host); err != nil {
 		return err
 	}
+	n.roam.watch(n.host.Network())
 	n.host.Network().Notify(&libnet.NotifyBundle{DisconnectedF: n.forgetPunch, ConnectedF: n.moveCircuits})
 	if err := n.startPunching(ctx); err != nil {
 		return fmt.Errorf("watch own addresses: %w", err)
@@ -124,6 +127,7 @@ func (n *Node) start(ctx context.Context, key identity.Key) (err error) {
 		return fmt.Errorf("keep relays: %w", err)
 	}
 	n.relays.Store(relays)
+	n.background.Go(func() { n.roam.run(ctx) })
 	n.background.Go(func() { relays.run(ctx) })
 	return nil
 }

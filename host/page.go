@@ -105,6 +105,7 @@ func (n *Node) newPage(key identity.Key) (*Page, error) {
 		_ = bare.Close()
 		return nil, err
 	}
+	n.roam.watch(bare.swarm)
 	bare.swarm.Notify(&libnet.NotifyBundle{ConnectedF: func(_ libnet.Network, c libnet.Conn) { n.moveCircuit(c) }})
 	return p, nil
 }

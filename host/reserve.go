@@ -40,6 +40,7 @@ type relayClient struct {
 	configured []peer.AddrInfo
 	changed    event.Emitter // of event.EvtAutoRelayAddrsUpdated
 	again      chan struct{} // capacity 1: say it again, something else has changed
+	moved      chan struct{} // capacity 1: the network is another, ask again
 	sub        event.Subscription
 
 	// Owned by run.
@@ -65,6 +66,7 @@ type refusal struct {
 func newRelayClient(n *Node) (*relayClient, error) {
 	c := &relayClient{
 		node: n, held: make(map[peer.ID]*heldRelay), refused: make(map[peer.ID]*refusal), again: make(chan struct{}, 1),
+		moved: make(chan struct{}, 1),
 	}
 	c.configured, _ = parseInfos(n.cfg.Relays) // validated
 	var err error
@@ -96,11 +98,22 @@ func (c *relayClient) run(ctx context.Context) {
 			if c.matters(e) {
 				timer.Reset(0)
 			}
+		case <-c.moved:
+			clear(c.refused)
+			timer.Reset(0)
 		case <-c.again:
 			_ = c.changed.Emit(event.EvtAutoRelayAddrsUpdated{RelayAddrs: slices.Clone(c.lastSaid)})
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// retry has relays asked that gave no answer in another network. It never blocks.
+func (c *relayClient) retry() {
+	select {
+	case c.moved <- struct{}{}:
+	default:
 	}
 }
 

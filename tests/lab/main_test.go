@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,6 +29,10 @@ func (b built) Run() int {
 		build := exec.Command("go", "build", "-o", program, "../../cmd/parley") //nolint:gosec // our own
 		build.Stderr = os.Stderr
 		err = build.Run()
+	}
+	flag.Parse()
+	if err == nil {
+		err = flag.Set("test.parallel", "8") // they wait more than they work
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "build parley:", err)
