@@ -69,6 +69,7 @@ type bareParts struct {
 	listen    []ma.Multiaddr
 	circuits  *circuits // the transport that meets the page's node
 	announce  func(own []ma.Multiaddr) []ma.Multiaddr
+	names     *names
 }
 
 // newBareHost makes a host and listens. Nothing of it is left after Close.
@@ -112,6 +113,7 @@ func (h *bareHost) newSwarm(key identity.Key, parts bareParts) error {
 		swarm.WithResourceManager(parts.limits),
 		swarm.WithConnectionGater(parts.gater),
 		swarm.WithDialTimeoutLocal(dialTimeout),
+		swarm.WithMultiaddrResolver(parts.names),
 		swarm.WithDialRanker(rankDials))
 	if err != nil {
 		return fmt.Errorf("make swarm: %w", err)

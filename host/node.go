@@ -45,6 +45,7 @@ type Node struct {
 	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
 	maxShaking int          // of each node: circuits that haven't finished their handshake
 	roam       *roamer
+	names      *names
 	puncher    puncher // without a service where there is no hole punching
 	background sync.WaitGroup
 	making     sync.WaitGroup // calls of Page under way
@@ -73,7 +74,7 @@ func New(key identity.Key, cfg Config) (*Node, error) {
 		carried: make(map[peer.ID]int), shaking: make(map[peer.ID]int),
 	}
 	n.log = n.cfg.Logger
-	n.roam = newRoamer(n)
+	n.roam, n.names = newRoamer(n), newNames()
 	n.gater = &gater{next: n.cfg.Gater, others: make(map[peer.ID]bool)}
 	n.base = ma.StringCast("/p2p/" + key.PeerID().String()).Encapsulate(circuitAddr)
 	n.pageListen, _ = parseAddrs(n.cfg.PageListen) // validated; derived ones are well-formed
@@ -158,6 +159,7 @@ func (n *Node) hostOptions(key identity.Key) (_ []libp2p.Option, unused []io.Clo
 		libp2p.DefaultTransports,
 		libp2p.EnableRelay(),
 		libp2p.NoListenAddrs, // see listen
+		libp2p.MultiaddrResolver(n.names),
 		libp2p.SwarmOpts(swarm.WithDialRanker(rankDials), swarm.WithDialTimeoutLocal(dialTimeout)),
 	}
 	if n.cfg.Registerer != nil {

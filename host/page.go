@@ -95,7 +95,7 @@ func (n *Node) newPage(key identity.Key) (*Page, error) {
 	p := &Page{circuits: newCircuits(n, key.PeerID())}
 	bare, err := newBareHost(key, bareParts{
 		limits: n.limits, gater: n.gater, userAgent: n.cfg.UserAgent,
-		listen: n.pageListen, circuits: p.circuits, announce: n.announce,
+		listen: n.pageListen, circuits: p.circuits, announce: n.announce, names: n.names,
 	})
 	if err != nil {
 		return nil, err

@@ -81,16 +81,22 @@ func (s *space) start(cmd *exec.Cmd) error {
 // run runs a program to its end, with the namespaces of files as its descriptors
 // 3 and on.
 func (s *space) run(input string, files []*os.File, args ...string) error {
+	_, err := s.output(input, files, args...)
+	return err
+}
+
+// output is run, and gives what the program writes.
+func (s *space) output(input string, files []*os.File, args ...string) (string, error) {
 	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // a tool that the test names
 	var out bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = strings.NewReader(input), &out, &out, files
 	if err := s.start(cmd); err != nil {
-		return fmt.Errorf("in %s: %w", s.name, err)
+		return "", fmt.Errorf("in %s: %w", s.name, err)
 	}
 	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("in %s: %s: %w: %s%s", s.name, strings.Join(args, " "), err, out.String(), input)
+		return "", fmt.Errorf("in %s: %s: %w: %s%s", s.name, strings.Join(args, " "), err, out.String(), input)
 	}
-	return nil
+	return out.String(), nil
 }
 
 // dial connects to a literal address from the namespace.

@@ -5,6 +5,8 @@ package labtest
 import (
 	"fmt"
 	"net/netip"
+	"regexp"
+	"strconv"
 )
 
 // Kind is what a router does with packets.
@@ -103,8 +105,23 @@ func (r *Router) nft(script string) {
 // "meta l4proto udp".
 func (r *Router) Drop(match string) {
 	r.lab.t.Helper()
-	r.nft("add rule inet lab blocked " + match + " drop")
+	r.nft("add rule inet lab blocked " + match + " counter drop")
 }
+
+// Dropped is how many packets the rules of Drop have dropped.
+func (r *Router) Dropped() (packets int) {
+	r.lab.t.Helper()
+	out, err := r.space.output("", nil, "nft", "list", "chain", "inet", "lab", "blocked")
+	r.lab.check(err)
+	for _, m := range countedPackets.FindAllStringSubmatch(out, -1) {
+		n, err := strconv.Atoi(m[1])
+		r.lab.check(err)
+		packets += n
+	}
+	return packets
+}
+
+var countedPackets = regexp.MustCompile(`counter packets (\d+)`)
 
 // Map leads a public port of the router to a host of its LAN, as an entry of the
 // router's table does.
@@ -121,6 +138,12 @@ func mapping(proto string, port int, to netip.AddrPort) string {
 func (r *Router) Allow() {
 	r.lab.t.Helper()
 	r.nft("flush chain inet lab blocked")
+}
+
+// IP runs commands of ip on the router, whose interfaces are wan and lan.
+func (r *Router) IP(commands ...string) {
+	r.lab.t.Helper()
+	r.lab.ip(r.space, nil, commands...)
 }
 
 // PublicAddr is the address that the router is seen at from outside.

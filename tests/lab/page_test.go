@@ -59,7 +59,7 @@ func open(t testing.TB, n *node) *page {
 	p := &page{t: t, node: n, answers: map[uint64]chan answer{}, got: map[string][]uint64{}, news: make(chan struct{})}
 	p.raw = gatewaytest.Join2(t, n.server, v2.HelloFrame{Keyless: true})
 	p.id, p.raw.Patience = p.raw.Welcome.Peer, time.Hour // a page may have nothing to read for long
-	go p.read() // ends with the socket, which the test closes
+	go p.read()                                          // ends with the socket, which the test closes
 	p.call("start", map[string]any{"protocol": protocol})
 	return p
 }
