@@ -3,8 +3,10 @@ package parley
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -112,6 +114,25 @@ func TestStays(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStop_IsNotHeldUpOverHTTP: connections that never ask, or never end asking, are
+// cut, and are no fault.
+func TestStop_IsNotHeldUpOverHTTP(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
+	n, stop := startPatient(t, loopbackConfig(t), patience{time.Millisecond, time.Millisecond})
+	for _, begin := range []string{"", "GET / HTTP/1.1\r\nHost: local"} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(serverOf(t, n).URL, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		if _, err := c.Write([]byte(begin)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = gatewaytest.Join2(t, serverOf(t, n), v2.HelloFrame{}) // by now they have been accepted
+	stop()
 }
 
 // TestStop_LosesNoAcceptedMessage: what a node took into its outbox, and told the

@@ -126,6 +126,8 @@ describe('a node that ends', () => {
     await say(ada.page, 'One')
     await say(ada.page, 'Two')
     expect(await ada.page.locator('.mine .status').allTextContents()).toEqual(['waits for your node', 'waits for your node'])
+    expect(await ada.page.locator('#about').textContent()).toBe('not known while you are offline')
+    expect(await ada.page.locator('#list small').allTextContents()).toEqual(['not connected', 'not known while you are offline'])
 
     const again = await one.again()
     ending.push(() => again.stop())

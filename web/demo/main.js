@@ -221,7 +221,7 @@ function showList() {
     const here = [...room.members.keys()].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
     const gone = [...conversations.values()].filter((c) => c.id !== everyone && !room.members.has(c.id)).map((c) => c.id);
     const focused = document.activeElement?.dataset.id;
-    $('list').replaceChildren(row(everyone, `${here.length + 1} here`), h('li', { class: 'label' }, node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here'), ...here.map((peer) => row(peer, describe(peer))), ...(gone.length ? [h('li', { class: 'label' }, 'Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []));
+    $('list').replaceChildren(row(everyone, node.state === 'online' ? `${here.length + 1} here` : 'not connected'), h('li', { class: 'label' }, node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here'), ...here.map((peer) => row(peer, describe(peer))), ...(gone.length ? [h('li', { class: 'label' }, 'Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []));
     if (focused)
         $('list').querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
     showUnread();
@@ -237,6 +237,8 @@ function row(id, about) {
 /** How somebody is reached, in a few words. */
 function describe(peer) {
     const info = paths.get(peer);
+    if (node.state !== 'online')
+        return 'not known while you are offline';
     if (!info || (info.path === 'none' && !info.tried.length))
         return 'here'; // nobody needed a way to them yet
     const words = { self: 'you', local: 'on this node', direct: 'direct', punch: 'direct, through NAT', relay: 'through a relay', star: 'through a star', none: 'not reached' };
@@ -247,11 +249,14 @@ function showHead() {
     $('title').textContent = nameOf(current);
     const people = room.members.size;
     if (current === everyone) {
-        $('about').textContent = people ? `You and ${people} ${people === 1 ? 'other' : 'others'}` : 'Only you, so far';
+        if (node.state !== 'online')
+            $('about').textContent = 'Not connected';
+        else
+            $('about').textContent = people ? `You and ${people} ${people === 1 ? 'other' : 'others'}` : 'Only you, so far';
         return;
     }
     const info = paths.get(current);
-    const failed = info?.path === 'none' ? info.tried.at(-1)?.error : undefined;
+    const failed = info?.path === 'none' && node.state === 'online' ? info.tried.at(-1)?.error : undefined;
     $('about').textContent = (room.members.has(current) ? describe(current) : 'not here now') + (failed ? `: ${failed}` : '');
     $('about').title = `${current}\n${info?.address ?? ''}`;
 }
@@ -283,6 +288,7 @@ function showState({ state, error, resumed }) {
         note('The connection was away for a while: some messages may be missing.');
     showMe();
     showList();
+    showHead();
 }
 function showBroken(error) {
     $('state').textContent = $('state').dataset.state = 'closed';

@@ -261,7 +261,7 @@ function showList(): void {
   const gone = [...conversations.values()].filter((c) => c.id !== everyone && !room.members.has(c.id)).map((c) => c.id)
   const focused = (document.activeElement as HTMLElement | null)?.dataset.id
   $('list').replaceChildren(
-    row(everyone, `${here.length + 1} here`),
+    row(everyone, node.state === 'online' ? `${here.length + 1} here` : 'not connected'),
     h('li', { class: 'label' }, node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here'),
     ...here.map((peer) => row(peer, describe(peer))),
     ...(gone.length ? [h('li', { class: 'label' }, 'Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []),
@@ -282,6 +282,7 @@ function row(id: string, about: string): HTMLElement {
 /** How somebody is reached, in a few words. */
 function describe(peer: string): string {
   const info = paths.get(peer)
+  if (node.state !== 'online') return 'not known while you are offline'
   if (!info || (info.path === 'none' && !info.tried.length)) return 'here' // nobody needed a way to them yet
   const words = { self: 'you', local: 'on this node', direct: 'direct', punch: 'direct, through NAT', relay: 'through a relay', star: 'through a star', none: 'not reached' }
   const rtt = info.rtt ? `, ${info.rtt < 10 ? info.rtt.toFixed(1) : Math.round(info.rtt)} ms` : ''
@@ -292,11 +293,12 @@ function showHead(): void {
   $('title').textContent = nameOf(current)
   const people = room.members.size
   if (current === everyone) {
-    $('about').textContent = people ? `You and ${people} ${people === 1 ? 'other' : 'others'}` : 'Only you, so far'
+    if (node.state !== 'online') $('about').textContent = 'Not connected'
+    else $('about').textContent = people ? `You and ${people} ${people === 1 ? 'other' : 'others'}` : 'Only you, so far'
     return
   }
   const info = paths.get(current)
-  const failed = info?.path === 'none' ? info.tried.at(-1)?.error : undefined
+  const failed = info?.path === 'none' && node.state === 'online' ? info.tried.at(-1)?.error : undefined
   $('about').textContent = (room.members.has(current) ? describe(current) : 'not here now') + (failed ? `: ${failed}` : '')
   $('about').title = `${current}\n${info?.address ?? ''}`
 }
@@ -326,6 +328,7 @@ function showState({ state, error, resumed }: StateChange): void {
   if (resumed === false) note('The connection was away for a while: some messages may be missing.')
   showMe()
   showList()
+  showHead()
 }
 
 function showBroken(error: ParleyError | undefined): void {
