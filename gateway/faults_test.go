@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -314,6 +315,44 @@ func TestShutdown_WhileAPeerIsMade(t *testing.T) {
 		t.Errorf("%d peers are left", n)
 	}
 	p.Closed()
+}
+
+// TestShutdown_SessionsWithoutSocketHoldUpNobody: they end side by side, however long
+// each takes.
+func TestShutdown_SessionsWithoutSocketHoldUpNobody(t *testing.T) {
+	b := &slowLeave{Backend: gatewaytest.NewBackend()}
+	s := gatewaytest.Start(t, gatewaytest.WithBackend(b.Backend), gatewaytest.Around(b))
+	const pages = 10
+	b.leaving.Add(pages)
+	for range pages {
+		cut(gatewaytest.Join2(t, s, v2.HelloFrame{}).WS)
+	}
+	waitFor(t, "the sockets to be gone", func() bool { return s.Gateway.Stats().Sockets == 0 })
+	if err := s.Gateway.Shutdown(t.Context()); err != nil || s.Gateway.Sessions() != 0 {
+		t.Errorf("%d sessions are left: %v", s.Gateway.Sessions(), err)
+	}
+}
+
+// slowLeave has peers that leave when all of them do.
+type slowLeave struct {
+	*gatewaytest.Backend
+	leaving sync.WaitGroup
+}
+
+func (b *slowLeave) Join(ctx context.Context, req gateway.JoinRequest, page gateway.Page) (gateway.Peer, error) {
+	p, err := b.Backend.Join(ctx, req, page)
+	return &slowPeer{p, b}, err
+}
+
+type slowPeer struct {
+	gateway.Peer
+	of *slowLeave
+}
+
+func (p *slowPeer) Leave() {
+	p.of.leaving.Done()
+	p.of.leaving.Wait()
+	p.Peer.Leave()
 }
 
 // slowJoin makes peers when it is told to go on.

@@ -27,7 +27,7 @@ type Gateway struct {
 	log     *slog.Logger
 	started time.Time
 	stats   counters
-	work    sync.WaitGroup // sockets being served, and graces
+	work    sync.WaitGroup // sockets being served, graces, and sessions that end without a socket
 
 	mu       sync.Mutex // guards all below
 	stopping bool

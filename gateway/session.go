@@ -144,7 +144,7 @@ func (s *session) end() {
 }
 
 // stop ends the session because the node stops: what the page waits for is
-// answered with an error first.
+// answered with an error first. It does not wait: there may be many.
 func (s *session) stop() {
 	s.failPending(errClosed)
 	s.mu.Lock()
@@ -154,7 +154,7 @@ func (s *session) stop() {
 	if l != nil {
 		l.End(link.Stopping)
 	} else {
-		s.end()
+		s.g.work.Go(s.end)
 	}
 }
 
