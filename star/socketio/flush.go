@@ -10,12 +10,17 @@ package socketio
 type Flusher struct {
 	sockets []*Socket
 	bytes   int // of what was sent
+	handled int // messages of the receive path, since there is something to flush
 }
 
 // flushAt is how many bytes a receive path sends before it flushes, though there is
 // more to read: a little more than one chunk of 64 KiB, so that two leave in one
 // write, and less than the system takes at once.
 const flushAt = 68 << 10
+
+// flushAfter is how many messages a receive path handles before it flushes however
+// little it has sent: who never stops sending must not hold up what was said first.
+const flushAfter = 64
 
 // Flusher is that of the receive path: for what is sent from within the Handler's
 // calls for s, to whichever socket.
@@ -39,10 +44,20 @@ func (f *Flusher) Flush() {
 		s.flushed.CompareAndSwap(f, nil) // before the look at what waits
 		s.kick()
 	}
-	f.bytes = 0
+	f.bytes, f.handled = 0, 0
 	if f.sockets = f.sockets[:0]; cap(f.sockets) > keepSockets {
 		f.sockets = nil
 	}
+}
+
+// mayWait is told of each message that the receive path has handled; false where a
+// flush is due though there is more to read.
+func (f *Flusher) mayWait() bool {
+	if len(f.sockets) == 0 {
+		return true
+	}
+	f.handled++
+	return f.bytes < flushAt && f.handled < flushAfter
 }
 
 // flush is Flush for the receive path, outside of its calls.

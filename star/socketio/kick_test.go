@@ -172,3 +172,49 @@ func sentInAReceivePath(t *testing.T, w *world, p *pair) {
 	w.expect(a, `42["polled"]`)
 	w.expect(b, `42["polled"]`)
 }
+
+// noisy says one word and then only hears.
+type noisy struct {
+	begin chan struct{}
+	heard atomic.Int64
+	left  chan int64 // how much was heard when the word left
+}
+
+func (n *noisy) Event(s *socketio.Socket, e *socketio.Event) error {
+	if e.Name == "noise" {
+		n.heard.Add(1)
+		return nil
+	}
+	<-n.begin
+	return s.Send(flow.Control, socketio.Msg{Text: []byte(`42["word"]`), Receipt: n, By: s.Flusher()})
+}
+
+func (n *noisy) Sent(int, int, bool)                                    { n.left <- n.heard.Load() }
+func (n *noisy) Binary(*socketio.Socket, []byte, []byte, **ws.Buf) bool { return true }
+func (n *noisy) Disconnected(*socketio.Socket, error)                   {}
+
+// Who sends so much that there is always something more to read does not hold up
+// what was said in between.
+func TestNoiseHoldsNothingUp(t *testing.T) {
+	n := &noisy{begin: make(chan struct{}), left: make(chan int64, 1)}
+	w := newWorld(t, socketio.Options{Handler: n})
+	hs := httptest.NewServer(w.srv)
+	t.Cleanup(func() { w.stop(); hs.Close() })
+	w.base, _ = url.Parse(hs.URL)
+	w.client = hs.Client()
+	c := w.raw("")
+	all := c.Batch()
+	all.Add(ws.Text, []byte(`42["say"]`))
+	for range 2000 { // some 30 KB: less than the system takes without a reader
+		all.Add(ws.Text, []byte(`42["noise"]`))
+	}
+	if err := all.Flush(nil); err != nil {
+		t.Fatal(err)
+	}
+	all.Done()
+	close(n.begin)
+	w.expect(c, `42["word"]`)
+	if heard := <-n.left; heard > 100 {
+		t.Errorf("the word left when %d others had been heard", heard)
+	}
+}

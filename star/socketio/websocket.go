@@ -61,7 +61,7 @@ func (s *Socket) readFrames(conn *ws.Conn) error {
 func (s *Socket) receiveFrame(m ws.Message) error {
 	s.turn <- struct{}{}
 	defer func() {
-		if s.flusher.bytes >= flushAt {
+		if !s.flusher.mayWait() {
 			s.flusher.Flush()
 		}
 		<-s.turn
