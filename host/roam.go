@@ -23,6 +23,11 @@ const (
 	roamEvery  = time.Second     // between looks at the machine's addresses; one costs some 50 µs
 	probeLimit = 4 * time.Second // for the answer
 	maxProbes  = 16              // at once
+
+	// slowProbe is probeLimit for a connection with somebody between. A newer one is
+	// then most often just a better path, and what runs on the older one, as a channel
+	// that stays there, may fill a slow line for longer than a few seconds.
+	slowProbe = 30 * time.Second
 )
 
 // roamer ends connections that a change of network has killed, on either side of
@@ -162,7 +167,7 @@ func (r *roamer) moved(now map[netip.Addr]bool) {
 // probe closes the older of two connections if it gives no answer while the newer
 // one does: where neither answers, the peer or this machine is just slow.
 func (r *roamer) probe(older, newer libnet.Conn) {
-	ctx, cancel := context.WithTimeout(r.node.net.ctx, probeLimit)
+	ctx, cancel := context.WithTimeout(r.node.net.ctx, patience(older))
 	defer cancel()
 	alive := make(chan error, 1)
 	go func() { alive <- pingOver(ctx, newer) }()
@@ -171,6 +176,14 @@ func (r *roamer) probe(older, newer libnet.Conn) {
 		r.node.log.Debug("an older connection is dead", "peer", older.RemotePeer(), "address", older.RemoteMultiaddr(), "err", err)
 		_ = older.Close()
 	}
+}
+
+// patience is how long a connection may take to answer a probe.
+func patience(c libnet.Conn) time.Duration {
+	if pathOfAddr(c.RemoteMultiaddr()) == network.PathDirect {
+		return probeLimit
+	}
+	return slowProbe
 }
 
 // pingOver sends a ping over this very connection. A peer that doesn't know the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p"
 	libnet "github.com/libp2p/go-libp2p/core/network"
@@ -105,6 +106,20 @@ func TestSourceOfAConnection(t *testing.T) {
 		c := addressedConn{local: ma.StringCast(tt.local), remote: ma.StringCast(tt.remote)}
 		if got := sourceOf(c); got.String() != tt.want {
 			t.Errorf("%s to %s comes from %s, want %s", tt.local, tt.remote, got, tt.want)
+		}
+	}
+}
+
+// TestPatienceWithRelays: a connection with somebody between, beside which a better
+// one has come, has longer to answer: what runs on it may fill a slow line.
+func TestPatienceWithRelays(t *testing.T) {
+	for addr, want := range map[string]time.Duration{
+		"/ip4/192.0.2.1/tcp/4001":             probeLimit,
+		"/ip4/192.0.2.1/udp/4001/quic-v1":     probeLimit,
+		"/ip4/192.0.2.1/tcp/4001/p2p-circuit": slowProbe,
+	} {
+		if got := patience(addressedConn{remote: ma.StringCast(addr)}); got != want {
+			t.Errorf("%s: %v, want %v", addr, got, want)
 		}
 	}
 }
