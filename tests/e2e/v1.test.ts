@@ -47,7 +47,7 @@ interface Old {
 
 beforeAll(async () => {
   browser = await launch()
-  const args = ['--set', 'peer.sendTimeout=3s']
+  const args = ['--set', 'peer.sendTimeout=6s']
   one = await Parley.start({ site, args })
   other = await Parley.start({ site, args, connect: one.addresses })
 })
