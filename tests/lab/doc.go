@@ -3,6 +3,6 @@
 // its pages over their WebSockets. They run on Linux, as root or where user
 // namespaces are allowed, with iproute2 and nftables.
 //
-//	go test ./tests/lab                 the short ones, which make test runs
-//	PARLEY_LONG=1 go test -tags long -timeout 30m ./tests/lab
+//	go test ./tests/lab                          all of it, as make test does
+//	PARLEY_LAB_VERBOSE=1 go test -run … ./tests/lab     what the nodes of a failed test have logged
 package lab
