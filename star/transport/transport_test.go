@@ -105,7 +105,7 @@ func TestBadAddresses(t *testing.T) {
 
 // The address is advertised only while joined, and the node comes back after a
 // restart of the star, with a fresh challenge.
-func TestStarRestarts(t *testing.T) {
+func TestAbuse39_StarRestarts(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {
 		first := w.star("star.test:80", star.Options{})
 		a, b := w.node(transport.Options{}).listen(w, where), w.node(transport.Options{}).listen(w, where)
