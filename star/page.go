@@ -105,8 +105,11 @@ func (srv *Server) figures() figures {
 	s := srv.Stats()
 	f := figures{Members: s.Members, Sessions: s.Sessions, Streams: s.Streams.Streams, Dials: s.Dials, Bytes: s.Streams.Bytes,
 		Refusals: s.Refusals, Uptime: int64(s.Uptime / time.Second), State: "open"}
-	if s.Draining {
+	switch r := srv.opts.Registry; {
+	case s.Draining:
 		f.State = "closing"
+	case r != nil && !r.Ready(): // it takes no joins
+		f.State = "alone"
 	}
 	return f
 }

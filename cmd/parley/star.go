@@ -74,7 +74,8 @@ func (a *app) starCommand() *cobra.Command {
 		Short: "run a star: a meeting point for peers that reach nothing but a web server",
 		Long: "Runs a star server (docs/manual.md). Peers find each other there and, where nothing else works,\n" +
 			"have their streams carried. It works with clients of libp2p-websocket-star unchanged.\n\n" +
-			"Every setting is a flag, a variable or a key of [star] in a configuration file; the first counts.",
+			"Every setting is a flag, a variable or a key of [star] in a configuration file; the first counts.\n" +
+			"A variable is the key's name, as PARLEY_STAR_TRUSTEDPROXIES, or the original's where one is named below.",
 		Args: args(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := a.starConfig(cmd.Flags(), config, set)
@@ -88,13 +89,17 @@ func (a *app) starCommand() *cobra.Command {
 	flags.SortFlags = false
 	def := parley.DefaultConfig()
 	for _, f := range starFlags {
+		usage := f.usage
+		if f.env != "" {
+			usage += " [" + f.env + "]"
+		}
 		switch text, _ := def.Get(f.key); {
 		case f.off:
-			flags.Bool(f.name, false, f.usage)
+			flags.Bool(f.name, false, usage)
 		case f.millis:
-			flags.String(f.name, "", f.usage)
+			flags.String(f.name, "", usage)
 		default:
-			flags.StringP(f.name, f.short, text, f.usage)
+			flags.StringP(f.name, f.short, text, usage)
 		}
 	}
 	flags.StringVar(&config, "config", "", "a configuration file with a section [star]")

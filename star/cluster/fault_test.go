@@ -168,6 +168,9 @@ func TestC_4_NATSCutOff(t *testing.T) {
 	}
 	eventually(t, "not ready without a lease", func() bool { return !w.nodes[0].shared.Ready() })
 	w.local[0].flows()
+	if got := w.nodes[0].status(); !strings.Contains(got, `"state":"alone"`) || !strings.Contains(got, "parley_star_lease_valid 0") {
+		t.Errorf("its page and metrics don't say so")
+	}
 	w.load.run(w.peers[0][1], at(0, 1), w.peers[0][0], at(0, 0), "cut").flows()
 	lone := connect(t, w.nodes[0].url, socketio.DialOptions{})
 	if got := lone.call("ss-join", "/ip4/9.9.9.9", ""); got != `["Registry unavailable"]` {
