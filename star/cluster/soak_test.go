@@ -141,7 +141,7 @@ func (m *mate) come() error {
 	l := &mateLife{ended: make(chan struct{}), end: make(chan string, 4)}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	cl, err := socketio.Dial(ctx, m.f.any(m.rng).url, socketio.DialOptions{Handler: l, HTTP: &http.Client{Transport: m.f.tr}})
+	cl, err := socketio.Dial(ctx, m.f.any(m.rng).url, socketio.DialOptions{Handler: l, Query: extended, HTTP: &http.Client{Transport: m.f.tr}})
 	if err != nil {
 		return err
 	}
@@ -224,8 +224,10 @@ func (l *mateLife) Binary(*socketio.Socket, []byte, []byte, **ws.Buf) bool { ret
 
 func (l *mateLife) Disconnected(*socketio.Socket, error) { close(l.ended) }
 
-// exchange dials one of those that stay. What it gives is an error that is allowed
-// across a kill alone.
+// exchange dials one of those that stay, within the window of a stream. What it gives
+// is an error that is allowed across a kill alone. Never is a stream shortened without
+// one: the client has the extensions, others are told of who vanished as the
+// reference tells it.
 func (m *mate) exchange() error {
 	l := m.life
 	m.used++
