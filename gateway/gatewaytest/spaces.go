@@ -243,6 +243,11 @@ func (c *Channel) end(here, there error) {
 	if own == nil {
 		own = &identity.Error{Code: identity.CodeClosed, Text: "closed"}
 	}
+	b := c.r.h.b
+	b.mu.Lock() // who hears of the end finds neither
+	delete(c.r.channels, c)
+	delete(c.other.r.channels, c.other)
+	b.mu.Unlock()
 	c.finish(here, own)
 	c.other.finish(there, eof)
 }
@@ -257,9 +262,6 @@ func (c *Channel) finish(err, reading error) {
 	close(c.done)
 	c.mu.Unlock()
 	c.in.Close(reading)
-	c.r.h.b.mu.Lock()
-	delete(c.r.channels, c)
-	c.r.h.b.mu.Unlock()
 }
 
 // Info implements gateway.Channel.
