@@ -112,11 +112,12 @@ func (p *Page) establish(l *line, ch Channel, opened func(window int64, info Inf
 	l.ch = ch // the page may use it from the moment it reads the answer
 	p.work.Add(1)
 	p.mu.Unlock()
+	p.out.Channels(1) // who reads the answer finds it counted
 	if !opened(l.window, ch.Info()) {
+		p.out.Channels(-1)
 		p.work.Done()
 		return false
 	}
-	p.out.Channels(1)
 	go func() {
 		defer p.work.Done()
 		l.run()

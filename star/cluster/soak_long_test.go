@@ -18,14 +18,14 @@ func setting(name, otherwise string) string {
 	return otherwise
 }
 
-// TestSoak for ten minutes (PARLEY_SOAK_TIME) with 1,000 clients
+// TestSoak for ten minutes (PARLEY_SOAK_TIME) with 300 clients
 // (PARLEY_SOAK_CLUSTER_CLIENTS) over three NATS servers. A star is killed every fifth
 // of the time, a NATS server in between, which comes back: memory is flat.
 func TestSoakForLong(t *testing.T) {
 	if os.Getenv("PARLEY_LONG") == "" {
 		t.Skip("minutes; set PARLEY_LONG=1")
 	}
-	n, err := strconv.Atoi(setting("PARLEY_SOAK_CLUSTER_CLIENTS", "1000"))
+	n, err := strconv.Atoi(setting("PARLEY_SOAK_CLUSTER_CLIENTS", "300"))
 	if err != nil {
 		t.Fatal(err)
 	}
