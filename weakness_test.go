@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -148,5 +149,47 @@ func TestG_R13_RecordsSayWhereTheyAreFrom(t *testing.T) {
 		if !parts[part] {
 			t.Errorf("nothing of %s was logged, only of %v", part, parts)
 		}
+	}
+}
+
+// TestTabsOfBothVersionsShareAKey: a page of v2 shares the peer of its key with
+// whoever has it (gateway.md §2.7), a page of v1 doesn't; each gets what it started,
+// and the peer lives as long as one of them.
+func TestTabsOfBothVersionsShareAKey(t *testing.T) {
+	s := v1Server(t)
+	old, bob := gatewaytest.Join1(t, s), gatewaytest.Join2(t, s, v2.HelloFrame{})
+	now := gatewaytest.Join2(t, s, v2.HelloFrame{Key: old.Key})
+	if now.Welcome.Peer != old.ID {
+		t.Fatalf("the second tab is %s, want %s", now.Welcome.Peer, old.ID)
+	}
+	third := gatewaytest.Open1(t, s)
+	if e := third.Fail("peer", `{"peerkey":"`+old.Key+`"}`); e.Message != "peer ID already in use (possible duplicate browser tab)" {
+		t.Errorf("another tab of v1: %s", e.Message)
+	}
+	old.Call("start", `{"protocol":"/both"}`)
+	now.Call("start", map[string]any{"protocol": "/both"})
+	now.Call("start", map[string]any{"protocol": "/now"})
+	message := func() string {
+		for { // news of paths may come before
+			if f := now.Next(); f.Kind == v2.KindMessage {
+				m := gatewaytest.Elements(t, f)
+				now.Write(v2.AppendCount(nil, v2.KindHandled, m[0].(uint64)))
+				return fmt.Sprint(m[3])
+			}
+		}
+	}
+	bob.Send(old.ID, "/both", "one", network.Handled, false)
+	if f := old.Next(); f.Method != "peerData" || !strings.Contains(string(f.Params), `"one"`) {
+		t.Errorf("the tab of v1 got %s %s", f.Method, f.Params)
+	}
+	if got := message(); got != "one" {
+		t.Errorf("the tab of v2 got %q", got)
+	}
+	if err := old.WS.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Fatal(err)
+	}
+	bob.Send(old.ID, "/now", "two", network.Handled, false)
+	if got := message(); got != "two" {
+		t.Errorf("when the other was gone came %q", got)
 	}
 }

@@ -25,6 +25,7 @@ import (
 type faulty struct {
 	*gatewaytest.Backend
 	pages chan gateway.Page
+	stops chan network.Protocol
 }
 
 func (b *faulty) Join(ctx context.Context, req gateway.JoinRequest, page gateway.Page) (gateway.Peer, error) {
@@ -33,10 +34,18 @@ func (b *faulty) Join(ctx context.Context, req gateway.JoinRequest, page gateway
 		return nil, err
 	}
 	b.pages <- page
-	return &faultyPeer{p}, nil
+	return &faultyPeer{p, b}, nil
 }
 
-type faultyPeer struct{ gateway.Peer }
+type faultyPeer struct {
+	gateway.Peer
+	b *faulty
+}
+
+func (p *faultyPeer) Stop(name network.Protocol) error {
+	p.b.stops <- name
+	return p.Peer.Stop(name)
+}
 
 func (p *faultyPeer) Start(name network.Protocol) error {
 	if name == "panic" {
@@ -60,7 +69,7 @@ func (p *faultyPeer) Publish(ctx context.Context, topic string, c network.Conten
 
 func startFaulty(t *testing.T, opts ...gatewaytest.Option) (*gatewaytest.Server, *faulty) {
 	t.Helper()
-	b := &faulty{Backend: gatewaytest.NewBackend(), pages: make(chan gateway.Page, 100)}
+	b := &faulty{Backend: gatewaytest.NewBackend(), pages: make(chan gateway.Page, 100), stops: make(chan network.Protocol, 100)}
 	return gatewaytest.Start(t, append(opts, gatewaytest.WithBackend(b.Backend), gatewaytest.Around(b))...), b
 }
 
@@ -253,19 +262,19 @@ func TestRefusal_HoldsUpNoPage(t *testing.T) {
 	page.Publish(network.Publication{Topic: "room", From: someone(t), Content: network.Content{Type: network.CBOR, Data: text}})
 	p.Want(v2.KindPublication) // which the page doesn't confirm, so that nothing more is written to it
 	d := &stuckDelivery{from: someone(t), refusing: make(chan struct{}), goOn: make(chan struct{})}
+	goOn := sync.OnceFunc(func() { close(d.goOn) })
+	defer goOn() // the server waits for it, also when the test has failed
 	if err := page.Receive(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
 	id := p.Request("stop", map[string]any{"protocol": "chat"})
-	waitFor(t, "the page to have stopped", func() bool {
-		return page.Receive(t.Context(), &stuckDelivery{from: someone(t)}) != nil
-	})
+	<-b.stops // the session knows by then
 	p.Write(v2.AppendCount(nil, v2.KindReceived, p.Got))
 	if got := p.Want(v2.KindResult); got[0] != id {
 		t.Errorf("result %v", got)
 	}
 	<-d.refusing
-	close(d.goOn)
+	goOn()
 }
 
 func someone(t *testing.T) identity.PeerID {

@@ -54,10 +54,10 @@ func (b *Backend) Join(_ context.Context, req gateway.JoinRequest, page gateway.
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	id := req.Key.PeerID()
-	if len(b.holds[id]) > 0 && !(req.Share && b.holds[id][0].share) {
+	if len(b.holds[id]) > 0 && !req.Share {
 		return nil, &identity.Error{Code: identity.CodePeerInUse, Text: "in use"}
 	}
-	h := &Hold{b: b, key: req.Key, id: id, page: page, share: req.Share,
+	h := &Hold{b: b, key: req.Key, id: id, page: page,
 		protocols: map[network.Protocol]bool{}, topics: map[string][]byte{}, lanes: map[lane][]*message{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	b.holds[id] = append(b.holds[id], h)
@@ -83,7 +83,6 @@ type Hold struct {
 	key    identity.Key
 	id     identity.PeerID
 	page   gateway.Page
-	share  bool
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
