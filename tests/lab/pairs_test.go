@@ -37,16 +37,18 @@ func (p place) host(lab *labtest.Lab, name string) *labtest.Host {
 
 // pairs is the table: by what path two pages reach each other whose nodes have a
 // relay in common and know nothing else. Where an end has a public address behind
-// a firewall, calls may cross by chance, without an appointment: "direct".
+// a firewall, calls may cross by chance, without an appointment: "direct". And
+// where one end is public, the relay may have arranged the call before the other's
+// own is through: "punch".
 var pairs = []struct {
 	a, b place
 	want string
 }{
 	{public, public, "direct"},
-	{public, cone, "direct"},
-	{public, symmetric, "direct"},
-	{public, firewall, "direct"},
-	{public, noUDP, "direct"},
+	{public, cone, "direct, punch"},
+	{public, symmetric, "direct, punch"},
+	{public, firewall, "direct, punch"},
+	{public, noUDP, "direct, punch"},
 	{cone, cone, "punch"},
 	{cone, symmetric, "relay"},
 	{cone, firewall, "punch, direct"},
