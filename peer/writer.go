@@ -100,7 +100,17 @@ func (c *conversation) open() (network.Stream, error) {
 	if p.cfg.plainOnly {
 		return p.net.Open(ctx, c.to, c.protocol)
 	}
-	return p.net.Open(ctx, c.to, ownPrefix+c.protocol, c.protocol)
+	s, err := p.net.Open(ctx, c.to, ownPrefix+c.protocol, c.protocol)
+	if err != nil || s.Protocol() != c.protocol {
+		return s, err
+	}
+	// A page that began to listen between the two offers speaks ours too.
+	own, err := p.net.Open(ctx, c.to, ownPrefix+c.protocol)
+	if err != nil {
+		return s, nil
+	}
+	_ = s.Reset()
+	return own, nil
 }
 
 // closingHere reports whether a peer of this node that has gone has yet to
