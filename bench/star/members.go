@@ -93,7 +93,9 @@ func measureMembers(ctx context.Context, b *bench) ([]row, error) {
 			}
 			defer cr.leave()
 			many, took[parley] = len(cr.all), time.Since(start).Seconds()
-			time.Sleep(12 * time.Second) // the first announcements are over
+			if err := pause(ctx, 12*time.Second); err != nil { // the first announcements are over
+				return err
+			}
 			return b.profiled(s, "idle-5000", func() error {
 				cpus[parley], p99[parley], err = s.idle(ctx, 30*time.Second)
 				return err
@@ -136,7 +138,9 @@ func (s *server) idle(ctx context.Context, watch time.Duration) (cpu, p99 float6
 			return 0, 0, err
 		}
 		all = append(all, time.Since(asked))
-		time.Sleep(250 * time.Millisecond)
+		if err := pause(ctx, 250*time.Millisecond); err != nil {
+			return 0, 0, err
+		}
 	}
 	return (s.cpu() - used).Seconds() / time.Since(start).Seconds(), all.at(0.99), nil
 }
@@ -145,7 +149,9 @@ func (s *server) idle(ctx context.Context, watch time.Duration) (cpu, p99 float6
 func measureIdle(ctx context.Context, b *bench) ([]row, error) {
 	empty, each, cpus := figures{}, figures{}, figures{}
 	err := b.each(ctx, setting{}, func(s *server) error {
-		time.Sleep(2 * time.Second)
+		if err := pause(ctx, 2*time.Second); err != nil {
+			return err
+		}
 		empty[s.kind] = s.rss()
 		first, err := s.come(ctx, 64) // the program itself comes into memory
 		if err != nil {
@@ -161,7 +167,9 @@ func measureIdle(ctx context.Context, b *bench) ([]row, error) {
 			return err
 		}
 		defer cr.leave()
-		time.Sleep(5 * time.Second)
+		if err := pause(ctx, 5*time.Second); err != nil {
+			return err
+		}
 		if s.kind == parley {
 			if _, err := s.ask("gc"); err != nil { // what joining needed for a while
 				return err
@@ -245,7 +253,9 @@ func (s *server) unread(ctx context.Context) (held float64, err error) {
 			return 0, err
 		}
 	}
-	time.Sleep(3 * time.Second)
+	if err := pause(ctx, 3*time.Second); err != nil {
+		return 0, err
+	}
 	return s.rss() - before, nil
 }
 
@@ -329,4 +339,16 @@ func (s *server) unfinished(ctx context.Context, n int) (float64, error) {
 	}
 	after, err := s.heap()
 	return after - before, err
+}
+
+// pause waits for d, or for the end of ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
