@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -532,11 +533,17 @@ func TestStartStopErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantCode(t, m.Stop(chat), identity.CodeNotStarted, "protocol not started: /chat/1")
-	if host, ok := p.net.(*peertest.Host); !ok || len(host.Protocols()) != 0 {
-		t.Fatalf("handlers are left: %v", host.Protocols())
+	handlers := func(want ...network.Protocol) {
+		t.Helper()
+		if host, ok := p.net.(*peertest.Host); !ok || !slices.Equal(host.Protocols(), want) {
+			t.Fatalf("handlers are left: %v, want %v", host.Protocols(), want)
+		}
 	}
+	handlers(ownPeer)
 	m.Leave()
 	wantCode(t, m.Start(chat), identity.CodeClosed, "peer closed")
+	handlers(ownPeer)
 	p.Close()
+	handlers()
 	wantCode(t, p.Join(handling()).Start(chat), identity.CodeClosed, "peer closed")
 }

@@ -70,6 +70,7 @@ func (n *Node) Add(net network.Network) (*Peer, error) {
 	}
 	n.peers[id] = p
 	n.mu.Unlock()
+	p.announce()
 	n.reached(id)
 	return p, nil
 }

@@ -24,6 +24,7 @@ type Peer struct {
 	// registering makes Start and Stop one at a time, so that the handlers on
 	// the network follow the listening protocols. It is taken before mu.
 	registering sync.Mutex
+	withdraw    func() // guarded by registering: takes ownPeer off the network; nil before announce
 
 	// Guarded by mu. It is never held over I/O or a call to the outside, but for
 	// setting a stream's deadline.
@@ -136,8 +137,30 @@ func (p *Peer) Close() {
 		}
 	}
 	p.mu.Unlock()
+	p.retract()
 	p.cancel()
 	p.wg.Wait()
+}
+
+// announce lets others tell the peer from one of the reference, until Close.
+func (p *Peer) announce() {
+	p.registering.Lock()
+	defer p.registering.Unlock()
+	p.mu.Lock()
+	closed := p.closed
+	p.mu.Unlock()
+	if closed || p.cfg.plainOnly {
+		return
+	}
+	p.withdraw = p.net.Handle(ownPeer, func(_ context.Context, s network.Stream) { _ = s.Close() })
+}
+
+func (p *Peer) retract() {
+	p.registering.Lock()
+	defer p.registering.Unlock()
+	if p.withdraw != nil {
+		p.withdraw()
+	}
 }
 
 // enter counts a goroutine that serves the peer; it reports false once the peer

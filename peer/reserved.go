@@ -19,6 +19,10 @@ const maxProtocol = 256
 // ownPrefix goes before a page's protocol id to name our framing.
 const ownPrefix = "/parley/msg/1.0.0/"
 
+// ownPeer is what every peer of parley speaks for as long as it lives, and no other
+// does. Nothing is said on it (gateway.md §5.3).
+const ownPeer network.Protocol = "/parley/msg/1.0.0"
+
 // reservedPrefixes belong to parley and libp2p (gateway.md §5.5).
 var reservedPrefixes = []string{
 	"/parley/", "/parley-", "/http/", "/ipfs/", "/libp2p/", "/meshsub/", "/floodsub/", "/x/",

@@ -89,7 +89,10 @@ func (c *conversation) connect() (progressed bool, err error) {
 	return c.serveReference()
 }
 
-// open opens a stream: of our framing, or else the reference's.
+// open opens a stream: of our framing, or else the reference's, which is offered to
+// no peer of parley. One that doesn't listen now may do so between two offers, or
+// no more; spoken to as a reference peer it would get its messages in another form,
+// and so would who sends from there on that stream.
 func (c *conversation) open() (network.Stream, error) {
 	p := c.peer
 	// What was tried is known before the first message is given up.
@@ -100,17 +103,12 @@ func (c *conversation) open() (network.Stream, error) {
 	if p.cfg.plainOnly {
 		return p.net.Open(ctx, c.to, c.protocol)
 	}
-	s, err := p.net.Open(ctx, c.to, ownPrefix+c.protocol, c.protocol)
-	if err != nil || s.Protocol() != c.protocol {
-		return s, err
+	s, err := p.net.Open(ctx, c.to, ownPrefix+c.protocol, ownPeer, c.protocol)
+	if err == nil && s.Protocol() == ownPeer {
+		_ = s.Reset()
+		return nil, c.errNotStarted()
 	}
-	// A page that began to listen between the two offers speaks ours too.
-	own, err := p.net.Open(ctx, c.to, ownPrefix+c.protocol)
-	if err != nil {
-		return s, nil
-	}
-	_ = s.Reset()
-	return own, nil
+	return s, err
 }
 
 // closingHere reports whether a peer of this node that has gone has yet to
