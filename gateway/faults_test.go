@@ -92,7 +92,7 @@ func TestPanic_EndsOneSessionAlone(t *testing.T) {
 		t.Errorf("a fault without a code: %s %q", code, text)
 	}
 	other.Call("status", map[string]any{})
-	waitFor(t, "the others to end", func() bool { return s.Gateway.Sessions() == 1 })
+	gatewaytest.WaitFor(t, "the others to end", func() bool { return s.Gateway.Sessions() == 1 })
 }
 
 // TestPublish_WaitsWithoutHoldingUpOthers has a topic that takes nothing.
@@ -115,7 +115,7 @@ func TestPublish_WaitsWithoutHoldingUpOthers(t *testing.T) {
 	p.Request("publish", map[string]any{"topic": "never", "data": 3})
 	_ = p.WS.Close(websocket.StatusNormalClosure, "")
 	_ = old.WS.Close(websocket.StatusNormalClosure, "")
-	waitFor(t, "both to end", func() bool { return s.Gateway.Sessions() == 0 })
+	gatewaytest.WaitFor(t, "both to end", func() bool { return s.Gateway.Sessions() == 0 })
 }
 
 // TestPresence_FloodDoesNotGrowWithoutACap tells a page that isn't there of ever
@@ -188,14 +188,15 @@ func TestHello_WhatIsRefused(t *testing.T) {
 
 func TestSockets_AreLimitedBeforeTheUpgrade(t *testing.T) {
 	const sessions, spare = 1, 256
-	s := gatewaytest.Start(t, gatewaytest.WithConfig(gateway.Config{Sessions: sessions}))
-	for range sessions + spare {
-		dialRaw(t, s, "Sec-WebSocket-Protocol", v2.Subprotocol) // says nothing
-	}
-	_, resp, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(s.URL, "http")+"/ws", &websocket.DialOptions{HTTPHeader: s.Header})
-	if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("%v, %v; want 503 with Retry-After", resp, err)
-	}
+	inBubble(t, gateway.Config{Sessions: sessions}, func(t *testing.T, s *gatewaytest.Server) { // nobody's time for a hello passes
+		for range sessions + spare {
+			dialRaw(t, s, "Sec-WebSocket-Protocol", v2.Subprotocol) // says nothing
+		}
+		_, resp, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(s.URL, "http")+"/ws", &websocket.DialOptions{HTTPHeader: s.Header, HTTPClient: s.Client})
+		if err == nil || resp == nil || resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%v, %v; want 503 with Retry-After", resp, err)
+		}
+	})
 }
 
 // TestCookie_LetsThePageIn goes a browser's way: the launch link, its cookie, and
@@ -315,7 +316,7 @@ func TestShutdown_WhileAPeerIsMade(t *testing.T) {
 	<-b.joining
 	stopped := make(chan error, 1)
 	go func() { stopped <- s.Gateway.Shutdown(t.Context()) }()
-	waitFor(t, "the session to be ended", func() bool { return s.Gateway.Sessions() == 0 })
+	gatewaytest.WaitFor(t, "the session to be ended", func() bool { return s.Gateway.Sessions() == 0 })
 	close(b.goOn)
 	if err := <-stopped; err != nil {
 		t.Error(err)
@@ -336,7 +337,7 @@ func TestShutdown_SessionsWithoutSocketHoldUpNobody(t *testing.T) {
 	for range pages {
 		cut(gatewaytest.Join2(t, s, v2.HelloFrame{}).WS)
 	}
-	waitFor(t, "the sockets to be gone", func() bool { return s.Gateway.Stats().Sockets == 0 })
+	gatewaytest.WaitFor(t, "the sockets to be gone", func() bool { return s.Gateway.Stats().Sockets == 0 })
 	if err := s.Gateway.Shutdown(t.Context()); err != nil || s.Gateway.Sessions() != 0 {
 		t.Errorf("%d sessions are left: %v", s.Gateway.Sessions(), err)
 	}

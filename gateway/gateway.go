@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -217,7 +219,8 @@ func (g *Gateway) gone(s *session) {
 
 // joinFree joins a v1 session to its peer. A page that reloads asks for its key
 // in the moment in which its old socket is still being read to its end; so a key
-// in use is asked for again when a session has ended, within a short time.
+// in use is asked for again when a session has ended, within a short time, or for
+// as long as the session that has it is ending.
 func (g *Gateway) joinFree(ctx context.Context, s *session, key identity.Key) error {
 	late := time.NewTimer(reloadWait)
 	defer late.Stop()
@@ -232,11 +235,22 @@ func (g *Gateway) joinFree(ctx context.Context, s *session, key identity.Key) er
 		select {
 		case <-left:
 		case <-late.C:
-			return err
+			if !g.frees(key.PeerID()) {
+				return err
+			}
+			late.Reset(reloadWait)
 		case <-ctx.Done():
 			return err
 		}
 	}
+}
+
+// frees reports whether a session that has this peer is ending.
+func (g *Gateway) frees(id identity.PeerID) bool {
+	g.mu.Lock()
+	sessions := slices.Collect(maps.Keys(g.sessions))
+	g.mu.Unlock()
+	return slices.ContainsFunc(sessions, func(s *session) bool { return s.frees(id) })
 }
 
 // reloadWait is far above what it takes to read a close frame that has arrived.

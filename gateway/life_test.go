@@ -108,7 +108,7 @@ func TestG_R5_ThousandReloadsLeaveNothing(t *testing.T) {
 		}
 	}
 	settle := func() (goroutines int, heap uint64) {
-		waitFor(t, "all sessions to end", func() bool { return s.Gateway.Sessions() == 0 && s.Gateway.Stats().Sockets == 0 })
+		gatewaytest.WaitFor(t, "all sessions to end", func() bool { return s.Gateway.Sessions() == 0 && s.Gateway.Stats().Sockets == 0 })
 		runtime.GC()
 		runtime.GC()
 		var m runtime.MemStats
@@ -122,21 +122,9 @@ func TestG_R5_ThousandReloadsLeaveNothing(t *testing.T) {
 	for i := range reloads {
 		reload(i)
 	}
-	waitFor(t, "goroutines to end", func() bool { n, _ := settle(); return n < 30 })
+	gatewaytest.WaitFor(t, "goroutines to end", func() bool { n, _ := settle(); return n < 30 })
 	if _, after := settle(); after > before+5<<20 {
 		t.Errorf("the heap grew from %d to %d KiB", before>>10, after>>10)
-	}
-}
-
-// waitFor waits until something holds that nobody tells of.
-func waitFor(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		runtime.Gosched()
 	}
 }
 
@@ -166,6 +154,7 @@ func TestG_R9_OneOfTwoEqualKeysGetsIn(t *testing.T) {
 		for _, p := range pages {
 			_ = p.WS.Close(websocket.StatusNormalClosure, "")
 		}
+		gatewaytest.WaitFor(t, "both sessions to end", func() bool { return s.Gateway.Sessions() == 0 })
 	}
 }
 
@@ -300,5 +289,5 @@ func TestResume_PageThatLostCountStartsAnew(t *testing.T) {
 	if again := p.Resume(s, 1000); again.Welcome.Resumed || again.Welcome.Peer == p.Welcome.Peer {
 		t.Errorf("welcome %+v", again.Welcome)
 	}
-	waitFor(t, "the old session to end", func() bool { return s.Gateway.Sessions() == 1 })
+	gatewaytest.WaitFor(t, "the old session to end", func() bool { return s.Gateway.Sessions() == 1 })
 }

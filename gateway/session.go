@@ -53,7 +53,7 @@ type session struct {
 	link          *link.Link  // nil while there is no socket
 	grace         *time.Timer // runs while a v2 session has no socket
 	stopping      bool        // the node stops: no grace any more
-	expired       bool        // its grace is over: nobody may resume it
+	expired       bool        // its grace is over, or it was dismissed: nobody may resume it
 	ended         bool
 	protocols     map[network.Protocol]*gate
 	topics        map[string]*topicGate
@@ -143,6 +143,15 @@ func (s *session) end() {
 	s.g.gone(s)
 }
 
+// frees reports whether the session has this peer, and is ending: a v1 session
+// ends with its socket.
+func (s *session) frees(id identity.PeerID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ending := s.ended || s.version == 1 && s.link.Why() != nil
+	return ending && s.peer != nil && s.peer.Key().PeerID() == id
+}
+
 // stop ends the session because the node stops: what the page waits for is
 // answered with an error first. It does not wait: there may be many.
 func (s *session) stop() {
@@ -158,13 +167,12 @@ func (s *session) stop() {
 	}
 }
 
-// dismiss ends the session of a page that may not be here any more.
+// dismiss ends the session of a page that may not be here any more. A socket that
+// was being lost at that moment gets no grace.
 func (s *session) dismiss() {
 	s.mu.Lock()
 	l := s.link
-	if l == nil {
-		s.expired = true
-	}
+	s.expired = true
 	s.mu.Unlock()
 	if l != nil {
 		l.Drop(dismissed)

@@ -256,13 +256,13 @@ func (s *v2Session) startGrace(l *link.Link) {
 		return
 	}
 	s.link = nil
-	stopping := s.stopping
-	if !stopping {
+	over := s.stopping || s.expired
+	if !over {
 		s.g.work.Add(1)
 		s.grace = time.AfterFunc(s.g.cfg.Grace, s.graceOver)
 	}
 	s.mu.Unlock()
-	if stopping {
+	if over {
 		s.end()
 	}
 }
@@ -270,8 +270,8 @@ func (s *v2Session) startGrace(l *link.Link) {
 func (s *v2Session) graceOver() {
 	defer s.g.work.Done()
 	s.mu.Lock()
-	s.expired = s.link == nil
-	expired := s.expired
+	expired := s.link == nil
+	s.expired = s.expired || expired
 	s.mu.Unlock()
 	if expired {
 		s.g.stats.Expired.Add(1)

@@ -1,8 +1,11 @@
 package access_test
 
 import (
+	"log/slog"
+	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/parley-p2p/parley/gateway/access"
 	"github.com/parley-p2p/parley/gateway/consent"
@@ -90,27 +93,39 @@ func TestAbuse06_GrantOfAnotherOrigin(t *testing.T) {
 
 // Wrong grants are counted as other wrong tokens are.
 func TestAbuse07_GuessingGrants(t *testing.T) {
-	book, err := consent.Open(&kept{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	token := allow(t, book, "https://a.example")
-	n := newNode(t, access.Config{Grants: book})
-	n.admit = true
-	try := func(token string) int {
-		return n.ask(t, "GET", "/ws", with(upgrade, "Origin", "https://a.example", "Sec-WebSocket-Protocol", access.GrantPrefix+token)...).status
-	}
-	for i := range 10 {
-		if got := try("guess"); got != 403 {
-			t.Fatalf("guess %d: %d", i, got)
+	synctest.Test(t, func(t *testing.T) { // a guess is forgotten every few seconds
+		book, err := consent.Open(&kept{})
+		if err != nil {
+			t.Fatal(err)
 		}
-	}
-	if got := try("guess"); got != 429 {
-		t.Errorf("eleventh guess: %d, want 429", got)
-	}
-	if got := try(token); got != 200 {
-		t.Errorf("the right one: %d", got)
-	}
+		token := allow(t, book, "https://a.example")
+		p, err := access.New(access.Config{Port: 10000, Grants: book, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		try := func(token string) int {
+			r := httptest.NewRequest("GET", "http://localhost:10000/ws", nil)
+			for i := 0; i < len(upgrade); i += 2 {
+				r.Header.Set(upgrade[i], upgrade[i+1])
+			}
+			r.Header.Set("Origin", "https://a.example")
+			r.Header.Set("Sec-WebSocket-Protocol", access.GrantPrefix+token)
+			w := httptest.NewRecorder()
+			p.AdmitPage(w, r)
+			return w.Code
+		}
+		for i := range 10 {
+			if got := try("guess"); got != 403 {
+				t.Fatalf("guess %d: %d", i, got)
+			}
+		}
+		if got := try("guess"); got != 429 {
+			t.Errorf("eleventh guess: %d, want 429", got)
+		}
+		if got := try(token); got != 200 {
+			t.Errorf("the right one: %d", got)
+		}
+	})
 }
 
 // The question is asked by another site's page: its window must come with the

@@ -49,7 +49,8 @@ func halfOpen(t *testing.T, addr string) net.Conn {
 
 func TestAbuse17_SlowUpgradeIsDropped(t *testing.T) {
 	c := halfOpen(t, serveSlots(t, access.NewSlots(0), 50*time.Millisecond))
-	if answer, err := io.ReadAll(c); err != nil || len(answer) > 200 {
+	// Where the system was slow it ended before the part of a request came: a reset.
+	if answer, err := io.ReadAll(c); err != nil && isTimeout(err) || len(answer) > 200 {
 		t.Errorf("%q, %v; want the end of the connection", answer, err)
 	}
 }

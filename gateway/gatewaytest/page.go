@@ -188,7 +188,8 @@ func (p *Page2) Next() v2.Frame {
 }
 
 // Want waits for the next frame and fails where it is of another kind. It gives
-// its elements as a general CBOR library reads them.
+// its elements as a general CBOR library reads them. It is for where the protocol
+// promises that nothing else comes first; Answer is for a page that hears news.
 func (p *Page2) Want(kind v2.Kind) []any {
 	p.t.Helper()
 	f := p.Next()
@@ -227,36 +228,38 @@ func (p *Page2) Request(method string, params map[string]any) uint64 {
 	return p.nextID
 }
 
+// Answer waits for the result or the error of a request. Other frames are dropped:
+// answers and news, as of members of a topic or of paths, have no order among them.
+func (p *Page2) Answer(id uint64) v2.Frame {
+	p.t.Helper()
+	for {
+		f := p.Next()
+		if (f.Kind == v2.KindResult || f.Kind == v2.KindError) && Elements(p.t, f)[0] == id {
+			return f
+		}
+	}
+}
+
 // Call sends a request and waits for its result. Other frames are dropped.
 func (p *Page2) Call(method string, params map[string]any) any {
 	p.t.Helper()
-	id := p.Request(method, params)
-	for {
-		f := p.Next()
-		got := Elements(p.t, f)
-		switch {
-		case f.Kind == v2.KindResult && got[0] == id:
-			return got[1]
-		case f.Kind == v2.KindError && got[0] == id:
-			p.t.Fatalf("%s: %v", method, got)
-		}
+	f := p.Answer(p.Request(method, params))
+	got := Elements(p.t, f)
+	if f.Kind == v2.KindError {
+		p.t.Fatalf("%s: %v", method, got)
 	}
+	return got[1]
 }
 
 // Fail sends a request and waits for its error's code and text.
 func (p *Page2) Fail(method string, params map[string]any) (identity.Code, string) {
 	p.t.Helper()
-	id := p.Request(method, params)
-	for {
-		f := p.Next()
-		got := Elements(p.t, f)
-		switch {
-		case f.Kind == v2.KindError && got[0] == id:
-			return identity.Code(got[1].(string)), got[2].(string)
-		case f.Kind == v2.KindResult && got[0] == id:
-			p.t.Fatalf("%s succeeded: %v", method, got)
-		}
+	f := p.Answer(p.Request(method, params))
+	got := Elements(p.t, f)
+	if f.Kind == v2.KindResult {
+		p.t.Fatalf("%s succeeded: %v", method, got)
 	}
+	return identity.Code(got[1].(string)), got[2].(string)
 }
 
 // Send sends a message of CBOR data and returns its id.

@@ -106,7 +106,7 @@ func Start(t testing.TB, opts ...Option) *Server {
 		_ = server.Serve(o.listener)
 	}()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		if err := s.Gateway.Shutdown(ctx); err != nil {
 			t.Errorf("shutdown: %v", err)
@@ -118,4 +118,17 @@ func Start(t testing.TB, opts ...Option) *Server {
 		}
 	})
 	return s
+}
+
+// WaitFor waits until something holds that nobody tells of.
+func WaitFor(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	late := time.After(patience)
+	for !ok() {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-late:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
 }

@@ -171,8 +171,8 @@ func V1Scripts() []Script {
 			A > {"requestid":5,"method":"start","params":{"protocol":"/me"},"isresponse":false}
 			A < {"requestid":5,"method":"","result":null,"isresponse":true}
 			A > {"requestid":6,"method":"send","params":{"peer":"$A","protocol":"/me","data":"x"},"isresponse":false}
-			A < {"requestid":6,"method":"","result":null,"isresponse":true}
-			A < {"requestid":0,"method":"peerData","params":{"peer":"$A","protocol":"/me","data":"x"},"isresponse":false}
+			A <~ {"requestid":6,"method":"","result":null,"isresponse":true}
+			A <~ {"requestid":0,"method":"peerData","params":{"peer":"$A","protocol":"/me","data":"x"},"isresponse":false}
 		`},
 		{"send: what waits for a start comes behind its response", pair + `
 			A > {"requestid":5,"method":"send","params":{"peer":"$B","protocol":"/late","data":1,"ack":0},"isresponse":false}

@@ -266,7 +266,7 @@ func (o endless) Flush(items []string) error {
 }
 
 func TestRun_TellsHowItEnded(t *testing.T) {
-	fail := errors.New("a write failed")
+	fail, closing := errors.New("a write failed"), make(chan struct{})
 	tests := []struct {
 		name  string
 		read  func(l *link.Link) func() error
@@ -276,8 +276,8 @@ func TestRun_TellsHowItEnded(t *testing.T) {
 		their bool
 	}{
 		{name: "the page closes", page: func(ws *websocket.Conn) { _ = ws.Close(1000, "") }, code: 1000, their: true},
-		{name: "the page closes while a write fails", write: func(*link.Link) func() error { return func() error { return fail } },
-			page: func(ws *websocket.Conn) { _ = ws.Close(1001, "") }, code: 1001, their: true},
+		{name: "the page closes while a write fails", write: func(*link.Link) func() error { return func() error { <-closing; return fail } },
+			page: func(ws *websocket.Conn) { close(closing); _ = ws.Close(1001, "") }, code: 1001, their: true},
 		{name: "the connection breaks", page: func(ws *websocket.Conn) { _ = ws.CloseNow() }, code: 0},
 		{name: "reading finds a violation", read: func(*link.Link) func() error {
 			return func() error { return link.Violation(socket.Policy, "because") }

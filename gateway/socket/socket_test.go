@@ -10,11 +10,13 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
 	"go.uber.org/goleak"
 
+	"github.com/parley-p2p/parley/gateway/gatewaytest"
 	"github.com/parley-p2p/parley/gateway/socket"
 )
 
@@ -24,20 +26,27 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func serve(t *testing.T, f func(s *socket.Socket)) *httptest.Server {
 	t.Helper()
 	done := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s, err := socket.Accept(w, r, socket.Options{Limit: 1 << 20, PongOK: func() bool { return true }, Heard: func() {}})
-		if err != nil {
-			return
-		}
+	server := httptest.NewServer(handler(func(s *socket.Socket) {
+		defer close(done)
 		f(s)
-		s.Abort()
-		close(done)
 	}))
 	t.Cleanup(func() {
 		<-done
 		server.Close()
 	})
 	return server
+}
+
+// handler serves sockets with f.
+func handler(f func(s *socket.Socket)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, err := socket.Accept(w, r, socket.Options{Limit: 1 << 20, PongOK: func() bool { return true }, Heard: func() {}})
+		if err != nil {
+			return
+		}
+		defer s.Abort()
+		f(s)
+	})
 }
 
 func dial(t *testing.T, server *httptest.Server) (*websocket.Conn, net.Conn) {
@@ -132,17 +141,27 @@ func TestInterrupt_EndsReadAndCanStillClose(t *testing.T) {
 
 // TestClose_DoesNotWaitForAPageThatIsGone bounds a close by its second.
 func TestClose_DoesNotWaitForAPageThatIsGone(t *testing.T) {
-	took := make(chan time.Duration, 1)
-	server := serve(t, func(s *socket.Socket) {
-		began := time.Now()
-		s.Close(socket.Normal, "", time.Second)
-		took <- time.Since(began)
+	synctest.Test(t, func(t *testing.T) {
+		took := make(chan time.Duration, 1)
+		pipes := gatewaytest.NewPipes()
+		server := &http.Server{Handler: handler(func(s *socket.Socket) {
+			began := time.Now()
+			s.Close(socket.Normal, "", time.Second)
+			took <- time.Since(began)
+		})}
+		go func() { _ = server.Serve(pipes) }()
+		defer server.Close()
+		var under net.Conn
+		client := pipes.Client(func(c net.Conn) net.Conn { under = c; return c })
+		_, _, err := websocket.Dial(t.Context(), "ws://node", &websocket.DialOptions{HTTPClient: client})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := <-took; got != time.Second { // the library alone waits 5 s
+			t.Errorf("close took %v", got)
+		}
+		_, _ = io.Copy(io.Discard, under)
 	})
-	_, under := dial(t, server)
-	if got := <-took; got > 4*time.Second { // the library alone waits 5 s
-		t.Errorf("close took %v", got)
-	}
-	_, _ = io.Copy(io.Discard, under)
 }
 
 // TestWriteParts_IsOneMessage writes messages that stand in parts of every kind

@@ -106,6 +106,9 @@ func (l *line) receiveAll() error {
 			return err
 		}
 		if err := l.page.out.Content(l.toPage, l.id, content); err != nil {
+			if l.toPage.Err() == nil { // the page is gone: that is no close in order
+				l.abandon()
+			}
 			return err
 		}
 	}
