@@ -362,7 +362,7 @@ func TestG_S7_RequestsAreLimitedByRate(t *testing.T) {
 		if limited != 40 {
 			t.Errorf("v1: %d of 50 were refused, want 40", limited)
 		}
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		p.Call("status", map[string]any{})
 		old.Call("listpeers", `{"topic":"x"}`)
 	})
