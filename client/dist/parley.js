@@ -161,18 +161,18 @@ document?.visibilityState==="visible"&&look(),hidden=event=>{event.persisted||le
 ibilitychange",shown)}}var Upkeep=class{#apply;#failed;#wish;#has;#running=!1;#waiters=[];constructor(apply,failed){this.#apply=apply,this.#failed=failed}get wish(){
 return this.#wish}want(wish){return this.#wish=wish,new Promise((resolve,reject)=>{this.#waiters.push({resolve,reject}),this.#run()})}renew(){
 this.#has=void 0,this.#run()}async#run(){if(!this.#running){for(this.#running=!0;this.#wish!==this.#has;){let wish=this.#wish;try{await this.#apply(
-wish,this.#has),this.#has=wish}catch(error){error instanceof ParleyError&&error.code==="session-lost"?this.#has=void 0:this.#wish===wish&&this.#fail(
-error)}}this.#running=!1;for(let{resolve}of this.#waiters.splice(0))resolve()}}#fail(error){this.#wish=this.#has;let waiters=this.#waiters.splice(
-0);for(let{reject}of waiters)reject(error);waiters.length||this.#failed(error)}};var keepMessages=1024,keepBytes=4<<20,Topic=class{name;members=new Map;owner;#rooms=new Set;#upkeep;#seen;constructor(name,owner){this.name=
+wish,this.#has),this.#has=wish}catch(error){error instanceof ParleyError&&error.code==="session-lost"?this.#has=void 0:this.#wish===wish&&this.#has!==
+wish&&this.#fail(error)}}this.#running=!1;for(let{resolve}of this.#waiters.splice(0))resolve()}}#fail(error){this.#wish=this.#has;let waiters=this.#waiters.
+splice(0);for(let{reject}of waiters)reject(error);waiters.length||this.#failed(error)}};var keepMessages=1024,keepBytes=4<<20,Topic=class{name;members=new Map;owner;#rooms=new Set;#upkeep;#seen;constructor(name,owner){this.name=
 name,this.owner=owner,this.#upkeep=new Upkeep((wish,had)=>this.#apply(wish,had),error=>this.#failed(error))}get state(){return this.#upkeep.
 wish?.state??null}enter(room,state){this.#rooms.add(room);let wish=this.#upkeep.wish;return this.#upkeep.want(wish&&state===void 0?wish:presence(
 state))}async leave(room){this.#rooms.delete(room),!this.#rooms.size&&(await this.#upkeep.want(void 0),this.#rooms.size||this.owner.ended(this))}setState(state){
-return this.#upkeep.want(presence(state))}renew(){this.#upkeep.renew()}close(error){for(let room of this.#rooms)room.end(error)}publication(from,data,size){
+return this.#upkeep.want(presence(state))}renew(){this.#seen=[],this.#upkeep.renew()}close(error){for(let room of this.#rooms)room.end(error)}publication(from,data,size){
 let publication={topic:this.name,from,data};for(let room of this.#rooms)room.take(publication,size)}presence(peer,joined,state){if(peer===this.
 owner.peer)return;let member={peer,state:state??null};this.#seen?.push({member,joined}),joined?this.#here(member):this.#gone(peer)}lost(count){
 for(let room of this.#rooms)room.tell("lost",{topic:this.name,count})}async#apply(wish,had){if(!wish)return this.members.clear(),void await this.
-owner.call("unsubscribe",{topic:this.name});let seen=had?void 0:this.#seen=[];try{let params={topic:this.name,...wish.state===null?{}:{state:wish.
-state}},{members}=await this.owner.call("subscribe",params);seen&&this.#sync(members,seen)}finally{seen&&this.#seen===seen&&(this.#seen=void 0)}}#sync(list,since){
+owner.call("unsubscribe",{topic:this.name});had||(this.#seen=[]);try{let params={topic:this.name,...wish.state===null?{}:{state:wish.state}},
+{members}=await this.owner.call("subscribe",params);this.#seen&&this.#sync(members,this.#seen)}finally{this.#seen=void 0}}#sync(list,since){
 let now=new Map(list.filter(m=>m.peer!==this.owner.peer).map(m=>[m.peer,{peer:m.peer,state:m.state??null}]));for(let{member,joined}of since)
 joined?now.set(member.peer,member):now.delete(member.peer);for(let peer of[...this.members.keys()])now.has(peer)||this.#gone(peer);for(let member of now.
 values())this.#here(member)}#here(member){let before=this.members.get(member.peer);if(!(before&&same(before.state,member.state))){this.members.
@@ -300,17 +300,18 @@ infoOf(info));ch.credit(window),loop.push(ch)}renew(){this.#session++,this.#endA
 values())room.renew()}close(error,own){this.#endAll(error.code,error.message);for(let room of this.#rooms.values())room.end(own);this.#rooms.
 clear()}#endAll(code,text){for(let[id,ch]of this.#channels)this.#opening.has(id)||(this.#channels.delete(id),ch.end(code,text,!1))}},JoinedRoom=class{space;#spaces;#membership;#loops=new Map;leaving;#left=!1;constructor(spaces,name){
 this.space=name,this.#spaces=spaces;let apply=async wish=>{await spaces.owner.call(wish?"join":"leave",{space:name})};this.#membership=new Upkeep(
-apply,error=>{spaces.owner.report(error),this.end(error),spaces.left(this)})}joined(){return this.#membership.want(!0)}async open(agent,protocol,options={}){
-for(;;){if(this.#check(),options.signal?.aborted)throw givenUp(options.signal);await orGivenUp(this.joined(),options.signal);let{session}=this.#spaces;
-try{return await this.#spaces.open(this.space,agent,protocol,options)}catch(error){if(!(error instanceof ParleyError&&error.code==="not-join\
-ed"&&session!==this.#spaces.session))throw error}}}accept(protocol,{signal}={}){if(this.#check(),this.#loops.has(protocol))throw new ParleyError(
-"already-started",`this page listens to the protocol already: ${protocol}`);let apply=async wish=>{wish&&await this.joined();let params={space:this.
-space,protocol,...wish&&{window:pageWindow}};await this.#spaces.owner.call(wish?"listen":"unlisten",params)},loop=new Loop2(apply,error=>this.#spaces.
-owner.report(error),()=>this.#loops.delete(protocol));return this.#loops.set(protocol,loop),loop.begin(signal),loop}accepting(protocol){return this.#loops.
-get(protocol)}leave({signal}={}){return orGivenUp(this.leaving??=this.#leave(),signal)}async#leave(){this.#left||(this.end(),await this.#membership.
-want(void 0).catch(()=>{}),this.#spaces.left(this))}async[asyncDispose](){await this.leave()}renew(){this.#membership.renew();for(let loop of this.#loops.
-values())loop.renew()}end(error){this.#left=!0;for(let loop of[...this.#loops.values()])loop.end(error)}#check(){if(this.#left)throw new ParleyError(
-"not-joined",`this page has left the space: ${this.space}`)}},Loop2=class{ready;#listening;#forget;#queue=new Fifo;#asked=new Fifo;#begun;#heedless=()=>{};#ended=!1;#error;constructor(apply,report2,forget){
+apply,error=>{spaces.owner.report(error),this.end(error),spaces.left(this)})}joined(){return this.#membership.want(!0)}open(agent,protocol,options={}){
+return this.#asMember(options.signal,()=>this.#spaces.open(this.space,agent,protocol,options))}async#asMember(signal,call){for(;;){if(this.#check(),
+signal?.aborted)throw givenUp(signal);await orGivenUp(this.joined(),signal);let{session}=this.#spaces;try{return await call()}catch(error){if(!(error instanceof
+ParleyError&&error.code==="not-joined"&&session!==this.#spaces.session))throw error}}}accept(protocol,{signal}={}){if(this.#check(),this.#loops.
+has(protocol))throw new ParleyError("already-started",`this page listens to the protocol already: ${protocol}`);let{owner}=this.#spaces,apply=async wish=>{
+let params={space:this.space,protocol};wish?this.#left||await this.#asMember(void 0,()=>owner.call("listen",{...params,window:pageWindow})):
+await owner.call("unlisten",params)},loop=new Loop2(apply,error=>owner.report(error),()=>this.#loops.delete(protocol));return this.#loops.set(
+protocol,loop),loop.begin(signal),loop}accepting(protocol){return this.#loops.get(protocol)}leave({signal}={}){return orGivenUp(this.leaving??=
+this.#leave(),signal)}async#leave(){this.#left||(this.end(),await this.#membership.want(void 0).catch(()=>{}),this.#spaces.left(this))}async[asyncDispose](){
+await this.leave()}renew(){this.#membership.renew();for(let loop of this.#loops.values())loop.renew()}end(error){this.#left=!0;for(let loop of[
+...this.#loops.values()])loop.end(error)}#check(){if(this.#left)throw new ParleyError("not-joined",`this page has left the space: ${this.space}`)}},
+Loop2=class{ready;#listening;#forget;#queue=new Fifo;#asked=new Fifo;#begun;#heedless=()=>{};#ended=!1;#error;constructor(apply,report2,forget){
 this.#forget=forget,this.ready=new Promise((resolve,reject)=>this.#begun={resolve,reject}),this.ready.catch(()=>{}),this.#listening=new Upkeep(
 apply,error=>{report2(error),this.end(error)})}begin(signal){let stop=()=>{this.return()};this.#heedless=onAbort(signal,stop),this.#listening.
 want(!0).then(this.#begun.resolve,error=>this.end(error)),signal?.aborted&&stop()}renew(){this.#listening.renew()}push(ch){let asked=this.#asked.

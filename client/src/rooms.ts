@@ -36,7 +36,7 @@ export class Topic {
   readonly owner: TopicOwner
   readonly #rooms = new Set<TopicRoom>()
   readonly #upkeep: Upkeep<Presence>
-  #seen: { member: Member; joined: boolean }[] | undefined // changes since the node was asked to subscribe
+  #seen: { member: Member; joined: boolean }[] | undefined // changes since a session was first asked to subscribe
 
   constructor(name: string, owner: TopicOwner) {
     this.name = name
@@ -66,8 +66,9 @@ export class Topic {
     return this.#upkeep.want(presence(state))
   }
 
-  /** A new session: the node doesn't know of the topic. */
+  /** A new session: the node doesn't know of the topic. What waits to be asked is asked there. */
   renew(): void {
+    this.#seen = []
     this.#upkeep.renew()
   }
 
@@ -99,13 +100,13 @@ export class Topic {
       this.members.clear()
       return void (await this.owner.call('unsubscribe', { topic: this.name }))
     }
-    const seen = had ? undefined : (this.#seen = [])
+    if (!had) this.#seen = []
     try {
       const params = { topic: this.name, ...(wish.state === null ? {} : { state: wish.state }) }
       const { members } = (await this.owner.call('subscribe', params)) as { members: Member[] }
-      if (seen) this.#sync(members, seen)
+      if (this.#seen) this.#sync(members, this.#seen)
     } finally {
-      if (seen && this.#seen === seen) this.#seen = undefined
+      this.#seen = undefined
     }
   }
 

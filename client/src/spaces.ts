@@ -183,16 +183,20 @@ class JoinedRoom implements SpaceRoom {
     return this.#membership.want(true)
   }
 
-  async open(agent: string, protocol: string, options: OpenOptions = {}): Promise<Channel> {
+  open(agent: string, protocol: string, options: OpenOptions = {}): Promise<Channel> {
+    return this.#asMember(options.signal, () => this.#spaces.open(this.space, agent, protocol, options))
+  }
+
+  /** Makes a call of a member; again, where it waited and came before the join of a new session. */
+  async #asMember<T>(signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
     for (;;) {
       this.#check()
-      if (options.signal?.aborted) throw givenUp(options.signal)
-      await orGivenUp(this.joined(), options.signal)
+      if (signal?.aborted) throw givenUp(signal)
+      await orGivenUp(this.joined(), signal)
       const { session } = this.#spaces
       try {
-        return await this.#spaces.open(this.space, agent, protocol, options)
+        return await call()
       } catch (error) {
-        // A call that waited may have come before the join of a new session.
         const early = error instanceof ParleyError && error.code === 'not-joined' && session !== this.#spaces.session
         if (!early) throw error
       }
@@ -202,12 +206,13 @@ class JoinedRoom implements SpaceRoom {
   accept(protocol: string, { signal }: CallOptions = {}): Accepting {
     this.#check()
     if (this.#loops.has(protocol)) throw new ParleyError('already-started', `this page listens to the protocol already: ${protocol}`)
+    const { owner } = this.#spaces
     const apply = async (wish: true | undefined) => {
-      if (wish) await this.joined()
-      const params = { space: this.space, protocol, ...(wish && { window: pageWindow }) }
-      await this.#spaces.owner.call(wish ? 'listen' : 'unlisten', params)
+      const params = { space: this.space, protocol }
+      if (!wish) await owner.call('unlisten', params)
+      else if (!this.#left) await this.#asMember(undefined, () => owner.call('listen', { ...params, window: pageWindow }))
     }
-    const loop: Loop = new Loop(apply, (error) => this.#spaces.owner.report(error), () => this.#loops.delete(protocol))
+    const loop: Loop = new Loop(apply, (error) => owner.report(error), () => this.#loops.delete(protocol))
     this.#loops.set(protocol, loop)
     loop.begin(signal)
     return loop

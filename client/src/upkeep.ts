@@ -50,7 +50,8 @@ export class Upkeep<T> {
         this.#has = wish
       } catch (error) {
         if (error instanceof ParleyError && error.code === 'session-lost') this.#has = undefined
-        else if (this.#wish === wish) this.#fail(error)
+        // a new session has nothing of what it should end: that is what was wished
+        else if (this.#wish === wish && this.#has !== wish) this.#fail(error)
       }
     }
     this.#running = false

@@ -1,4 +1,4 @@
-import { describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import type { Channel, SpaceRoom } from '../src/api.js'
 import * as f from '../src/frames.js'
 import { breakEnd } from './fakechannels.js'
@@ -367,13 +367,32 @@ describe('a lost connection', () => {
     expect((await accepting.next()).done).toBe(false)
   })
 
+  test('a loop that was begun meanwhile comes behind the join of a new session', async () => {
+    const { bob, b } = await two()
+    world.node.down = true
+    world.node.cut()
+    await world.pass()
+    world.node.forget()
+    const late = b.accept('late')
+    const ready = watch(late.ready)
+    const loop = watch(late.next())
+    world.node.down = false
+    await world.pass(12_000)
+    expect([ready.now, loop.now]).toEqual([undefined, 'pending'])
+    void (await (await world.page('carol')).space('s').join()).open('peer-bob', 'late')
+    await world.pass()
+    expect(loop.now).toMatchObject({ done: false })
+    expect(bob.state).toBe('online')
+  })
+
   test('closing the node ends everything', async () => {
     const { alice, a, near } = await two()
     const loop = a.accept('q')
     const next = watch(loop.next())
     const reading = watch(all(near))
     await alice.close()
-    await vi.waitFor(() => expect(next.now).toMatchObject({ done: true }))
+    await world.pass()
+    expect(next.now).toMatchObject({ done: true })
     expect(await near.closed).toMatchObject({ code: 'closed' })
     await world.pass()
     expect(reading.now).toBe('closed')

@@ -235,7 +235,7 @@ export class Session {
         answer(null)
         return this.node.route()
       case 'stop':
-        this.protocols.delete(params.protocol)
+        if (!this.protocols.delete(params.protocol)) return this.write([f.ERROR, id, 'not-started', 'not started'])
         return answer(null)
       case 'subscribe':
         this.topics.add(params.topic)

@@ -176,6 +176,37 @@ describe('a session that is over', () => {
     expect(room.members.get('peer-dave')).toEqual({ peer: 'peer-dave', state: 7 })
   })
 
+  test('who came and went meanwhile is told, too, where the own state was changed meanwhile', async () => {
+    const { alice, bob } = await two()
+    const room = alice.subscribe<unknown, number>('room', { state: 1 })
+    await room.ready
+    await bob.subscribe('room', { state: 1 }).ready
+    await world.pass()
+    expect([...room.members.keys()]).toEqual(['peer-bob'])
+    const seen: unknown[] = []
+    for (const type of ['join', 'leave', 'change'] as const) room.on(type, ({ peer, state }) => seen.push([type, peer, state]))
+    await away()
+    room.state = 2
+    await bob.close()
+    world.node.forget()
+    world.node.topics.set('room', new Map([['peer-dave', 7]]))
+    await back()
+    expect(world.node.topics.get('room')!.get('peer-alice')).toBe(2)
+    expect(seen).toEqual([['leave', 'peer-bob', 1], ['join', 'peer-dave', 7]])
+    expect([...room.members.keys()]).toEqual(['peer-dave'])
+  })
+
+  test('what was stopped meanwhile is stopped: a new session knows nothing of it', async () => {
+    const { bob } = await two()
+    await bob.start('chat', () => {})
+    await away()
+    const stopped = watch(bob.stop('chat'))
+    world.node.forget()
+    await back()
+    expect(stopped.now).toBe(undefined)
+    await bob.start('chat', () => {})
+  })
+
   test('a start and a question that were under way are repeated', async () => {
     const { bob } = await two()
     world.node.paused = true

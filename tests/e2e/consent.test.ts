@@ -88,7 +88,7 @@ test('is asked once, gets what was allowed and nothing else, and loses it when i
   const answers = await context.newPage()
   await answers.goto(`${mine.url}/_parley/consent`)
   await answers.locator('tr', { hasText: theirs() }).getByRole('button', { name: 'Take back' }).click()
-  await page.waitForFunction(() => (globalThis as any).last === 'closed forbidden')
+  await page.waitForFunction(() => (globalThis as any).last === 'closed forbidden', undefined, { polling: 50 })
   await page.reload()
   const again = await asked(page) // what was kept is refused, so the person is asked anew
   await again.close()

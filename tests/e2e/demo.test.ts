@@ -91,8 +91,13 @@ describe('two nodes', () => {
     const { ada, bo } = await two()
     const id = await idOf(ada.page)
     await row(bo.page, 'Ada Lovelace').click()
+    let goOn = () => {}
+    const said = new Promise<void>((resolve) => (goOn = resolve))
+    await ada.page.route('**/main.js', async (route) => (await said, await route.continue())) // the old page is gone, the new one not there
     const reload = ada.page.reload()
+    await bo.page.locator('#about', { hasText: 'not here now' }).waitFor()
     await say(bo.page, 'Are you coming back?')
+    goOn()
     await reload
     await online(ada.page)
     expect(await idOf(ada.page)).toBe(id)
@@ -156,6 +161,21 @@ describe('a node that ends', () => {
 })
 
 describe('for everybody', () => {
+  test('who presses a name gets that one, whatever comes meanwhile', async () => {
+    const one = await node()
+    const [ada, bo] = [await visit(one, 'Ada Lovelace'), await visit(one, 'Bo')]
+    await row(bo.page, 'Ada Lovelace').click()
+    await row(ada.page, 'Bo').hover()
+    await ada.page.mouse.down()
+    await say(bo.page, 'Hello?')
+    await row(ada.page, 'Bo').locator('.badge').waitFor()
+    await visit(one, 'Chiara')
+    await row(ada.page, 'Chiara').waitFor()
+    await ada.page.mouse.up()
+    await ada.page.locator('#title', { hasText: 'Bo' }).waitFor()
+    await sees(ada.page, 'Hello?')
+  })
+
   test('works by keyboard alone', async () => {
     const one = await node()
     const ada = await visit(one, 'Ada Lovelace')
@@ -217,7 +237,10 @@ test('three people on two nodes: everybody sees everything', async () => {
   await row(ada.page, 'Bo').locator('.badge').waitFor()
   await ada.page.locator('#list small', { hasText: /direct|relay/ }).first().waitFor()
   for (const { page } of [ada, bo, chi]) {
-    await row(page, page === ada.page ? 'Bo' : 'Ada Lovelace').waitFor()
+    for (const name of ['Ada Lovelace', 'Bo', 'Chiara']) {
+      const own = (await page.locator('#name').inputValue()) === name
+      if (!own) await row(page, name).waitFor()
+    }
     expect(await page.locator('#list button').count()).toBe(3) // the room, and the two others
   }
   expect([...ada.errors, ...bo.errors, ...chi.errors]).toEqual([])

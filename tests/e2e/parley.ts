@@ -23,6 +23,21 @@ export interface Options {
 /** Settings that keep a node on this machine, away from all others. */
 const alone = ['p2p.mdns=false', 'p2p.dht=false', 'p2p.listen=/ip4/127.0.0.1/tcp/0,/ip4/127.0.0.1/udp/0/quic-v1']
 
+/**
+ * Starts a server anew where one was. Meanwhile the port is as free as any other:
+ * somebody's connection may have it for a moment, even that of who looks for the server.
+ */
+export async function onThatPort<T>(start: () => Promise<T>): Promise<T> {
+  for (let tries = 50; ; tries--) {
+    try {
+      return await start()
+    } catch (error) {
+      if (tries === 0) throw error
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+}
+
 export class Parley {
   readonly #process: ChildProcess
   readonly #folder: string
@@ -63,8 +78,9 @@ export class Parley {
   }
 
   /** The same one again, at the same port, with the same data. */
-  again(options: Options = {}): Promise<Parley> {
-    return Parley.start({ ...this.#options, data: this.#folder, port: this.port, ...options })
+  async again(options: Options = {}): Promise<Parley> {
+    const same = { ...this.#options, data: this.#folder, port: this.port, ...options }
+    return onThatPort(() => Parley.start({ ...same, args: [...(same.args ?? []), '--set', 'server.portRange=1'] }))
   }
 
   /** The link that lets a browser in. */

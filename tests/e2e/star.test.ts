@@ -5,7 +5,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import type { Browser, Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { launch, person } from './browser.js'
-import { Parley } from './parley.js'
+import { onThatPort, Parley } from './parley.js'
 
 let browser: Browser
 const ending: (() => Promise<unknown>)[] = []
@@ -165,7 +165,7 @@ describe('nodes that reach nothing but a star', () => {
     const port = star.port
     await star.stop()
     await say(ada.page, 'Into the silence')
-    star = await Star.start(port)
+    star = await onThatPort(() => Star.start(port))
     await sees(bo.page, 'Into the silence')
     await say(bo.page, 'You are back')
     await sees(ada.page, 'You are back')

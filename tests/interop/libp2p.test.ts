@@ -35,7 +35,7 @@ describe('a js-libp2p peer', () => {
   test('opens a stream to a page: the page gets the message, the peer its acknowledgement', async () => {
     const stream = await peer.open(page.peer, protocol)
     const id = peer.send(stream, { hello: ['from', 'js-libp2p'] })
-    await until(() => peer.acked.includes(id))
+    await until(() => peer.acked.includes(id) && got.length > 0) // the page has it, and its handler soon
     expect(got.at(-1)).toMatchObject({ from: peer.id, protocol, data: { hello: ['from', 'js-libp2p'] } })
   })
 
@@ -49,7 +49,7 @@ describe('a js-libp2p peer', () => {
     const stream = await peer.open(page.peer, protocol)
     const ids = Array.from({ length: 100 }, (_, i) => peer.send(stream, i))
     const levels = await Promise.all(ids.map((_, i) => page.send(peer.id, protocol, i)))
-    await until(() => ids.every((id) => peer.acked.includes(id)))
+    await until(() => ids.every((id) => peer.acked.includes(id)) && got.length >= before.page + 100)
     const numbers = ids.map((_, i) => i)
     expect(got.slice(before.page).map((m) => m.data)).toEqual(numbers)
     expect(peer.got.slice(before.peer).map((m) => m.data)).toEqual(numbers)
@@ -65,7 +65,7 @@ describe('a js-libp2p peer', () => {
       const before = peer.got.length
       const opening = peer.open(page.peer, fresh).then((stream) => peer.send(stream, 'from the peer'))
       const [level, id] = await Promise.all([page.send(peer.id, fresh, 'from the page'), opening])
-      await until(() => peer.acked.includes(id))
+      await until(() => peer.acked.includes(id) && heard.length > 0)
       expect([level, heard, peer.got.slice(before).map((m) => m.data)]).toEqual(['delivered', ['from the peer'], ['from the page']])
     }
   })

@@ -9,7 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { launch } from '../e2e/browser.js'
 import { exchange, NpmPeer, stacks, type Any } from './npm.js'
 import { ways } from './raw.js'
-import { open, Star } from './server.js'
+import { open, seconds, Star } from './server.js'
 
 let star: Star, site: Server, browser: Browser, page: Page
 const scripts = {
@@ -19,7 +19,7 @@ const scripts = {
 }
 
 beforeAll(async () => {
-  star = await Star.start(open)
+  star = await Star.start({ ...open, Refresh: seconds(3600) }) // each is told once
   site = createServer((req, res) => {
     const script = scripts[req.url!.slice(1) as keyof typeof scripts]
     if (script) return res.setHeader('Content-Type', 'text/javascript').end(readFileSync(new URL(`originals/${script}`, import.meta.url)))

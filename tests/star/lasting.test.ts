@@ -3,6 +3,7 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { called, exchange, NpmPeer, originals, pause, pushable, readAll, recordedId, stacks, until, type Any } from './npm.js'
+import { onThatPort } from '../e2e/parley.js'
 import { Raw } from './raw.js'
 import { open, seconds, Star } from './server.js'
 
@@ -39,7 +40,10 @@ describe('A-9 announcements', () => {
     await until('it has left', async () => (await star.metric('rendezvous_peers')) === 1)
     const before = hearing.heard(b)
     await pause(interval * 1500)
-    expect(hearing.heard(b)).toBe(before)
+    const after = hearing.heard(b)
+    expect(after - before).toBeLessThanOrEqual(1) // that was under way
+    await pause(interval * 1500)
+    expect(hearing.heard(b)).toBe(after)
     for (const s of [hearing, member]) s.close()
   })
 })
@@ -94,7 +98,8 @@ describe.each(stacks)('A-11 clients of the %s stack', { timeout: 90_000 }, (stac
 
   it('come back after its drain, and finish their streams meanwhile', async () => {
     await star.stop('SIGKILL')
-    star = await Star.start({ Drain: seconds(20), Port: star.port })
+    const { port } = star
+    star = await onThatPort(() => Star.start({ Drain: seconds(20), Port: port }))
     await whole()
     const writing = pushable()
     const stream = await peers[0]!.dial(peers[1]!.address)

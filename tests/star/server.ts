@@ -1,6 +1,7 @@
 // Star servers for tests: parley's, as a process of its own.
 import { spawn, type ChildProcess } from 'node:child_process'
 import { join } from 'node:path'
+import { onThatPort } from '../e2e/parley.js'
 
 /** Nanoseconds, as star.Options has times. */
 export const seconds = (n: number): number => Math.round(n * 1e9)
@@ -65,7 +66,7 @@ export class Star {
 
   /** The same one again at the same port, after its end. */
   again(): Promise<Star> {
-    return Star.start({ ...this.#options, Port: this.port })
+    return onThatPort(() => Star.start({ ...this.#options, Port: this.port }))
   }
 
   get url(): string {

@@ -6,6 +6,7 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { createRequire } from 'node:module'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { called, echo, exchange, newId, NpmPeer, originals, pushable, readAll, recordedId, stacks, until, type Any } from './npm.js'
+import { onThatPort } from '../e2e/parley.js'
 import { Raw } from './raw.js'
 import { file, open, seconds, Star } from './server.js'
 
@@ -188,7 +189,7 @@ describe.each(stacks)('A-2 the suite of the transport, %s stack', (stack) => {
       const [one, two] = [peer(), peer()]
       await one.listen(first.address(id.toB58String()))
       await two.listen(first.address(id2.toB58String()))
-      expect(two.heard(one.address)).toBeGreaterThan(0)
+      expect(two.heard(one.address)).toBeGreaterThan(0) // the answer to the join tells
       await until('the first hears', () => one.heard(two.address) > 0)
     })
 
@@ -196,7 +197,7 @@ describe.each(stacks)('A-2 the suite of the transport, %s stack', (stack) => {
       const [one, two] = [peer(), peer()]
       await one.listen(first.address(id.toB58String()))
       await two.listen(first.address(id2.toB58String()))
-      await until('three times', () => one.heard(two.address) >= 3, 5000)
+      await until('three times', () => one.heard(two.address) >= 3, 15_000) // the default interval would not do it
     })
 
     it('starts and stops with a callback', async () => {
@@ -239,7 +240,7 @@ describe.each(stacks)('A-3 the suite of the server, %s stack', (stack) => {
     const one = await Star.start(open)
     const { port } = one
     await one.stop()
-    const two = await Star.start({ ...open, Port: port })
+    const two = await onThatPort(() => Star.start({ ...open, Port: port }))
     expect(two.port).toBe(port)
     await two.stop()
     expect(two.output).toContain('Rendezvous server stopped')

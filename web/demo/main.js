@@ -17,6 +17,7 @@ let current = everyone;
 const conversations = new Map();
 const names = new Map(); // of everybody who was ever here
 const paths = new Map();
+const items = new Map(); // of the list, which stay the same: who is about to press one presses it still
 // ── 1. connect ──
 async function begin() {
     try {
@@ -220,19 +221,40 @@ function setStatus(line, status) {
 function showList() {
     const here = [...room.members.keys()].sort((a, b) => nameOf(a).localeCompare(nameOf(b)));
     const gone = [...conversations.values()].filter((c) => c.id !== everyone && !room.members.has(c.id)).map((c) => c.id);
-    const focused = document.activeElement?.dataset.id;
-    $('list').replaceChildren(row(everyone, node.state === 'online' ? `${here.length + 1} here` : 'not connected'), h('li', { class: 'label' }, node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here'), ...here.map((peer) => row(peer, describe(peer))), ...(gone.length ? [h('li', { class: 'label' }, 'Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []));
-    if (focused)
-        $('list').querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
+    const list = $('list');
+    const focused = document.activeElement;
+    const now = [
+        row(everyone, node.state === 'online' ? `${here.length + 1} here` : 'not connected'),
+        label(node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here'),
+        ...here.map((peer) => row(peer, describe(peer))),
+        ...(gone.length ? [label('Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []),
+    ];
+    for (const old of [...list.children])
+        if (!now.includes(old))
+            old.remove();
+    for (const [i, item] of now.entries())
+        if (item !== list.children[i])
+            list.insertBefore(item, list.children[i] ?? null);
+    if (list.contains(focused))
+        focused.focus(); // which a move takes away
     showUnread();
 }
 function row(id, about) {
     const { unread } = conversations.get(id) ?? { unread: 0 };
-    const button = h('button', { type: 'button', 'data-id': id, 'aria-current': String(id === current) }, face(id), h('b', {}, nameOf(id)), h('small', {}, about));
+    const item = kept(id, () => h('li', {}, h('button', { type: 'button' })));
+    const button = item.firstElementChild;
+    button.setAttribute('aria-current', String(id === current));
+    button.onclick = () => open(id);
+    button.replaceChildren(face(id), h('b', {}, nameOf(id)), h('small', {}, about));
     if (unread)
         button.append(h('span', { class: 'badge' }, `${unread}`, h('span', { class: 'hidden' }, ' unread')));
-    button.onclick = () => open(id);
-    return h('li', {}, button);
+    return item;
+}
+const label = (text) => kept(`label ${text}`, () => h('li', { class: 'label' }, text));
+function kept(key, make) {
+    if (!items.has(key))
+        items.set(key, make());
+    return items.get(key);
 }
 /** How somebody is reached, in a few words. */
 function describe(peer) {

@@ -39,6 +39,7 @@ let current = everyone
 const conversations = new Map<string, Conversation>()
 const names = new Map<string, string>() // of everybody who was ever here
 const paths = new Map<string, PathInfo>()
+const items = new Map<string, HTMLElement>() // of the list, which stay the same: who is about to press one presses it still
 
 // ── 1. connect ──
 
@@ -259,24 +260,36 @@ function setStatus(line: Line, status: string): void {
 function showList(): void {
   const here = [...room.members.keys()].sort((a, b) => nameOf(a).localeCompare(nameOf(b)))
   const gone = [...conversations.values()].filter((c) => c.id !== everyone && !room.members.has(c.id)).map((c) => c.id)
-  const focused = (document.activeElement as HTMLElement | null)?.dataset.id
-  $('list').replaceChildren(
+  const list = $('list')
+  const focused = document.activeElement as HTMLElement | null
+  const now = [
     row(everyone, node.state === 'online' ? `${here.length + 1} here` : 'not connected'),
-    h('li', { class: 'label' }, node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here'),
+    label(node.state !== 'online' ? 'Here when last heard of' : here.length ? 'People here' : 'Nobody else is here'),
     ...here.map((peer) => row(peer, describe(peer))),
-    ...(gone.length ? [h('li', { class: 'label' }, 'Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []),
-  )
-  if (focused) $('list').querySelector<HTMLElement>(`[data-id="${CSS.escape(focused)}"]`)?.focus()
+    ...(gone.length ? [label('Not here now'), ...gone.map((peer) => row(peer, 'left'))] : []),
+  ]
+  for (const old of [...list.children]) if (!now.includes(old as HTMLElement)) old.remove()
+  for (const [i, item] of now.entries()) if (item !== list.children[i]) list.insertBefore(item, list.children[i] ?? null)
+  if (list.contains(focused)) focused!.focus() // which a move takes away
   showUnread()
 }
 
 function row(id: string, about: string): HTMLElement {
   const { unread } = conversations.get(id) ?? { unread: 0 }
-  const button = h('button', { type: 'button', 'data-id': id, 'aria-current': String(id === current) },
-    face(id), h('b', {}, nameOf(id)), h('small', {}, about))
-  if (unread) button.append(h('span', { class: 'badge' }, `${unread}`, h('span', { class: 'hidden' }, ' unread')))
+  const item = kept(id, () => h('li', {}, h('button', { type: 'button' })))
+  const button = item.firstElementChild as HTMLElement
+  button.setAttribute('aria-current', String(id === current))
   button.onclick = () => open(id)
-  return h('li', {}, button)
+  button.replaceChildren(face(id), h('b', {}, nameOf(id)), h('small', {}, about))
+  if (unread) button.append(h('span', { class: 'badge' }, `${unread}`, h('span', { class: 'hidden' }, ' unread')))
+  return item
+}
+
+const label = (text: string): HTMLElement => kept(`label ${text}`, () => h('li', { class: 'label' }, text))
+
+function kept(key: string, make: () => HTMLElement): HTMLElement {
+  if (!items.has(key)) items.set(key, make())
+  return items.get(key)!
 }
 
 /** How somebody is reached, in a few words. */
