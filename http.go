@@ -2,6 +2,7 @@ package parley
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"github.com/parley-p2p/parley/channel/muxws"
 	"github.com/parley-p2p/parley/client"
 	"github.com/parley-p2p/parley/gateway/consent"
+	"github.com/parley-p2p/parley/site"
 )
 
 // handler is everything the node answers over HTTP (gateway.md §8):
@@ -84,20 +86,37 @@ func (n *Node) readable(inner *http.ServeMux, pages, guarded http.Handler) http.
 
 // clientFile serves the client of this very version: a page that is open must
 // not keep an old one. The type is ours: what a machine takes a .ts for, or even a
-// .js, is its own affair, and a browser runs no script of another type.
+// .js, is its own affair, and a browser runs no script of another type. It is
+// compressed once, for who takes that and wants the whole.
 func clientFile(name, contentType string) (http.Handler, error) {
 	text, err := fs.ReadFile(client.Files(), name)
 	if err != nil {
 		return nil, err
 	}
-	tag := fmt.Sprintf(`"%x"`, sha256.Sum256(text))
+	var packed bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	if _, err := zip.Write(text); err != nil {
+		return nil, err
+	}
+	if err := zip.Close(); err != nil {
+		return nil, err
+	}
+	tag := fmt.Sprintf("%x", sha256.Sum256(text))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", contentType)
 		h.Set("Cache-Control", "no-cache")
-		h.Set("Etag", tag)
 		h.Set("X-Content-Type-Options", "nosniff")
-		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
+		h.Add("Vary", "Accept-Encoding")
+		if r.Header.Get("Range") != "" || !site.AcceptsGzip(r.Header.Get("Accept-Encoding")) {
+			h.Set("Etag", `"`+tag+`"`)
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
+			return
+		}
+		h.Set("Etag", `"`+tag+`-gzip"`)
+		h.Set("Content-Encoding", "gzip")
+		h.Set("Content-Length", strconv.Itoa(packed.Len()))
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(packed.Bytes()))
 	}), nil
 }
 

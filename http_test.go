@@ -1,6 +1,9 @@
 package parley
 
 import (
+	"bytes"
+	"compress/gzip"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -74,7 +77,7 @@ func TestCORSLetsReadTheSiteAlone(t *testing.T) {
 
 // TestClientIsServed: every gateway answers with its own client, as a script that
 // browsers run whatever the machine takes its ending for, and never with a file
-// of the site.
+// of the site; compressed for who takes that.
 func TestClientIsServed(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"index.html", "parley.js", "parley.d.ts"} {
@@ -92,10 +95,11 @@ func TestClientIsServed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		get := func(path, tag string) *httptest.ResponseRecorder {
+		get := func(path, header, value string) *httptest.ResponseRecorder {
 			r := httptest.NewRequest("GET", path, nil)
 			r.Host = "localhost:" + strconv.Itoa(n.port)
-			r.Header = http.Header{"Authorization": {"Bearer " + token}, "If-None-Match": {tag}}
+			r.Header = http.Header{"Authorization": {"Bearer " + token}, "Accept-Encoding": {"br, gzip"}}
+			r.Header.Set(header, value)
 			w := httptest.NewRecorder()
 			n.server.Handler.ServeHTTP(w, r)
 			return w
@@ -105,12 +109,34 @@ func TestClientIsServed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := get("/"+path, "")
-			if w.Code != 200 || w.Body.String() != string(want) || w.Header().Get("Content-Type") != contentType {
-				t.Errorf("%s, %s: %d %v %.40q", name, path, w.Code, w.Header(), w.Body)
+			plain, packed := get("/"+path, "Accept-Encoding", "gzip;q=0"), get("/"+path, "Accept", "*/*")
+			unpacked, err := gzip.NewReader(bytes.NewReader(packed.Body.Bytes()))
+			if err != nil {
+				t.Fatalf("%s, %s: %v %v", name, path, err, packed.Header())
 			}
-			if again := get("/"+path, w.Header().Get("Etag")); again.Code != http.StatusNotModified || again.Body.Len() > 0 {
+			if text, err := io.ReadAll(unpacked); err != nil || !bytes.Equal(text, want) || packed.Body.Len() > len(want)/2 {
+				t.Errorf("%s, %s: %d bytes for %d, %v", name, path, packed.Body.Len(), len(want), err)
+			}
+			if plain.Body.String() != string(want) || plain.Header().Get("Content-Encoding") != "" || packed.Header().Get("Content-Encoding") != "gzip" {
+				t.Errorf("%s, %s: %v and %v", name, path, plain.Header(), packed.Header())
+			}
+			tag, tagPacked := plain.Header().Get("Etag"), packed.Header().Get("Etag")
+			if tag == tagPacked {
+				t.Errorf("%s, %s: one tag for two bodies", name, path)
+			}
+			for _, w := range []*httptest.ResponseRecorder{plain, packed} {
+				if w.Code != 200 || w.Header().Get("Content-Type") != contentType || w.Header().Get("Vary") != "Accept-Encoding" {
+					t.Errorf("%s, %s: %d %v", name, path, w.Code, w.Header())
+				}
+			}
+			if again := get("/"+path, "If-None-Match", tagPacked); again.Code != http.StatusNotModified || again.Body.Len() > 0 {
 				t.Errorf("%s, %s: %d for the one that the browser has", name, path, again.Code)
+			}
+			if again := get("/"+path, "If-None-Match", tag); again.Code != 200 {
+				t.Errorf("%s, %s: %d for the tag of the other body", name, path, again.Code)
+			}
+			if part := get("/"+path, "Range", "bytes=1-9"); part.Code != http.StatusPartialContent || part.Body.String() != string(want[1:10]) || part.Header().Get("Etag") != tag {
+				t.Errorf("%s, %s: %d %v %q for a part", name, path, part.Code, part.Header(), part.Body)
 			}
 		}
 	}

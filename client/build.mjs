@@ -31,13 +31,13 @@ async function script() {
   return outputFiles[0].text
 }
 
-/** One file with everything public: the declarations of errors, api and index, one behind the other. */
+/** One file with everything public: the declarations of these, one behind the other. */
 function types() {
   const out = mkdtempSync(join(tmpdir(), 'parley-types-'))
   try {
     const tsc = join(dirname(createRequire(import.meta.url).resolve('typescript/package.json')), 'bin/tsc')
     execFileSync(process.execPath, [tsc, '-p', join(here, 'tsconfig.build.json'), '--outDir', out], { stdio: 'inherit' })
-    const parts = ['errors', 'api', 'index'].map((name) =>
+    const parts = ['errors', 'api', 'channelapi', 'index'].map((name) =>
       readFileSync(join(out, `${name}.d.ts`), 'utf8')
         .split('\n')
         .filter((line) => !/^(import|export)\b.*\bfrom '/.test(line) && !/^\/\/ /.test(line) && line !== 'export {};')

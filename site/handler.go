@@ -114,7 +114,7 @@ func (h *handler) send(w http.ResponseWriter, r *http.Request, name string, it *
 	if shrinks(it.contentType) {
 		head.Add("Vary", "Accept-Encoding")
 	}
-	if r.Header.Get("Range") == "" && acceptsGzip(r.Header.Get("Accept-Encoding")) {
+	if r.Header.Get("Range") == "" && AcceptsGzip(r.Header.Get("Accept-Encoding")) {
 		if small := h.store.compressed(name, it); small != nil {
 			head.Set("ETag", strings.TrimSuffix(it.etag, `"`)+`-gzip"`)
 			head.Set("Content-Encoding", "gzip")
@@ -203,8 +203,8 @@ func (c CORS) allow() string {
 	return "GET, HEAD"
 }
 
-// acceptsGzip reads an Accept-Encoding header; gzip with q=0 is a no.
-func acceptsGzip(header string) bool {
+// AcceptsGzip reads an Accept-Encoding header; gzip with q=0 is a no.
+func AcceptsGzip(header string) bool {
 	for part := range strings.SplitSeq(header, ",") {
 		coding, params, _ := strings.Cut(part, ";")
 		if !strings.EqualFold(strings.TrimSpace(coding), "gzip") {

@@ -207,46 +207,46 @@ frame.length,this.#end-1}take(batch,limit){let size=batch.reduce((n,p)=>n+p.leng
 this.#next-this.#first];if(batch.length&&size+frame.length>limit)break;batch.push(frame),size+=frame.length,this.#next++}this.#sent=Math.max(
 this.#sent,this.#next-1)}received(n){let upTo=Math.min(n,this.#sent);for(;this.#first<=upTo;)this.#bytes-=this.#frames[this.#head].length,this.#frames[this.#head++]=
 void 0,this.#first++;this.#head>1024&&this.#head*2>this.#frames.length&&(this.#frames.splice(0,this.#head),this.#head=0),this.#next=Math.max(
-this.#next,this.#first)}rewind(n){this.received(n),this.#next=this.#first}};var idleTime=25e3,answerTime=1e4,batchBytes=262144,backlogBytes=16<<20,OPEN=1,Session=class{#owner;#options;#ended=new AbortController;#token;#log=new Log;#received=0;#frameLimit=65536;#waiters=[];#socket;#online=!1;#control=[];#flushing=!1;#told=0;#untold=0;#heard=0;#ackTimer;#idleTimer;#bye;#drop;#attempt=0;#wake;constructor(owner,options){
+this.#next,this.#first)}rewind(n){this.received(n),this.#next=this.#first}};var idleTime=25e3,answerTime=1e4,batchBytes=262144,backlogBytes=16<<20,OPEN=1,Session=class{#owner;#options;#ended=new AbortController;#token;#log=new Log;#received=0;#frameLimit=65536;#waiters=[];#socket;#online=!1;#control=[];#flushing=!1;#told=0;#untold=0;#heard=0;#ackTimer;#idleTimer;#bye;#drop;#attempt=0;#wake;#hurry=!1;constructor(owner,options){
 this.#owner=owner,this.#options=options}get online(){return this.#online}room(){if(!(this.#log.bytes<backlogBytes||this.#ended.signal.aborted))
 return new Promise(resolve=>this.#waiters.push(resolve))}async run(){for(;!this.#ended.signal.aborted;){let{error,fatal}=await this.#connection();
-if(this.#online=!1,this.#ended.signal.aborted)return;if(fatal)return this.#end(error);let delay=this.#delay(error);this.#owner.onOffline(error,
-delay),this.#ended.signal.aborted||await this.#pause(delay)}}write(frame){let n=this.#log.push(frame);return this.#online&&this.#flushSoon(),
-n}probe(){this.#wake?(this.#attempt=0,this.#wake()):this.#online&&Date.now()-this.#heard>5e3&&this.#ask()}close(error){if(this.#ended.signal.
-aborted)return;let socket=this.#socket;this.#online&&socket?.readyState===OPEN&&(this.#flush(),socket.send(encode([5,"closed",""]))),this.#end(
-error),socket?.close(1e3)}#end(error){this.#online=!1,this.#ended.abort(),clearTimeout(this.#ackTimer),clearTimeout(this.#idleTimer),this.#drop?.(
-error),this.#wake?.(),this.#release(),this.#owner.onClosed(error)}async#connection(){let socket;try{socket=await this.#options.dial(this.#ended.
-signal)}catch(cause){let error=cause instanceof ParleyError?cause:new ParleyError("unreachable",String(cause),{cause});return{error,fatal:error.
-code==="malformed"||error.code==="unsupported"}}let gone=await this.#serve(socket);return socket.onopen=socket.onmessage=socket.onclose=null,
-socket.onerror=()=>{},clearTimeout(this.#ackTimer),clearTimeout(this.#idleTimer),this.#socket=this.#drop=void 0,gone}#serve(socket){return new Promise(
-resolve=>{this.#socket=socket,this.#bye=void 0,this.#control=[],this.#heard=Date.now(),this.#drop=(error,fatal=!1)=>{resolve({error,fatal}),
-fatal?socket.close(4002,error.code):socket.close()},socket.onerror=()=>{},socket.onclose=event=>{let fatal=event.code===1e3||event.code===1002||
-event.code===1008,code=event.code===1008?"forbidden":event.code===1013?"limit":"closed",text=event.reason||(fatal?"the node ended the sessio\
-n":"the connection to the node was lost");resolve({error:this.#bye??new ParleyError(code,text),fatal})},socket.onmessage=event=>this.#message(
-event.data),socket.send(this.#hello()),this.#deadline("the node did not answer in time")})}#hello(){let resume=this.#token&&{session:this.#token,
-received:this.#received};return encode([0,{v:2,...this.#options.hello(),...resume}])}#message(data){this.#heard=Date.now();try{if(!(data instanceof
-ArrayBuffer))throw new ParleyError("malformed","the node sent text");for(let frame of decodeFrames(new Uint8Array(data)))frame.kind>=16?this.#numbered(
-frame):this.#controlFrame(frame)}catch(cause){if(!(cause instanceof ParleyError))throw cause;this.#drop?.(cause,!0)}}#numbered(frame){if(!this.#online)
-throw new ParleyError("malformed","the node began without a welcome");this.#received++,this.#untold+=frame.size,this.#received-this.#told>=32||
-this.#untold>=65536?this.#flushSoon():this.#ackTimer??=setTimeout(()=>this.#flush(),50),this.#owner.onFrame(frame)}#controlFrame({kind,parts}){
-switch(kind){case 1:return this.#welcome(parts[0]);case 2:return this.#log.received(Number(parts[0])),this.#release();case 3:return this.#control.
-push(encode([4,parts[0]])),this.#flushSoon();case 5:{let[code,text,retryAfter]=parts;this.#bye=new ParleyError(code,text,{retryAfter})}}}#welcome(w){
-let{v,session,resumed=!1,received=0,peer,node="",grace=3e4,limits}=w??{};if(v!==2||!(session instanceof Uint8Array)||typeof peer!="string"||
-!limits||this.#online)throw new ParleyError("unsupported","the node speaks another version of the protocol");let sent=this.#log.sent;this.#token=
-session,this.#frameLimit=limits.frame,resumed?this.#log.rewind(received):(this.#log=new Log,this.#received=0),this.#release(),this.#told=this.#received,
-this.#untold=0,this.#attempt=0,this.#online=!0,this.#watch(),this.#flushSoon(),this.#owner.onOnline({peer,node,grace,limits},resumed,sent)}#flushSoon(){
-this.#flushing||(this.#flushing=!0,queueMicrotask(()=>{this.#flushing=!1,this.#flush()}))}#flush(){clearTimeout(this.#ackTimer),this.#ackTimer=
-void 0;let socket=this.#socket;if(!this.#online||socket?.readyState!==OPEN)return;this.#told!==this.#received&&(this.#told=this.#received,this.#untold=
-0,this.#control.push(encode([2,this.#received])));let limit=Math.min(batchBytes,this.#frameLimit);for(;this.#control.length||this.#log.waiting;){
-let batch=this.#control;this.#control=[],this.#log.take(batch,limit),socket.send(join(batch))}}#release(){if(!(this.#log.bytes>=backlogBytes&&
-!this.#ended.signal.aborted))for(let resolve of this.#waiters.splice(0))resolve()}#watch(){clearTimeout(this.#idleTimer);let idle=Date.now()-
-this.#heard;if(idle>=idleTime)return this.#ask();this.#idleTimer=setTimeout(()=>this.#watch(),idleTime-idle)}#ask(){this.#control.push(encode(
-[3,this.#received])),this.#flush(),this.#deadline("the node does not answer any more")}#deadline(text){let asked=this.#heard;clearTimeout(this.#idleTimer),
-this.#idleTimer=setTimeout(()=>{this.#heard===asked||!this.#online?this.#drop?.(new ParleyError("unreachable",text)):this.#watch()},answerTime)}#delay(error){
-let{min,max}=this.#options.retry,step=Math.min(max,min*2**this.#attempt++);return Math.max(error.retryAfter??0,Math.round(step*(.5+Math.random()/
-2)))}#pause(delay){return new Promise(resolve=>{let done=()=>{clearTimeout(timer),this.#wake=void 0,resolve()},timer=setTimeout(done,delay);
-this.#wake=done})}};function join(parts){if(parts.length===1)return parts[0];let out=new Uint8Array(parts.reduce((n,p)=>n+p.length,0)),at=0;
-for(let part of parts)out.set(part,at),at+=part.length;return out}var pageWindow=262144,minCost=32,PageChannel=class{id;protocol;closed;#owner;#info;#credit=0;#waiting=new Fifo;#waitingBytes=0;#deaf;#inbox=new Fifo;#read=0;#asked=!1;#finished;#closing=!1;#failed=!1;#over=!1;#settleClosed;#settleOver;#isOver;#stream;#reading;#writable;#writing;constructor(owner,id,protocol,info){
+if(this.#online=!1,this.#ended.signal.aborted)return;if(fatal)return this.#end(error);let delay=this.#hurry?0:this.#delay(error);this.#hurry=
+!1,this.#owner.onOffline(error,delay),this.#ended.signal.aborted||await this.#pause(delay)}}write(frame){let n=this.#log.push(frame);return this.#online&&
+this.#flushSoon(),n}probe(){this.#wake?(this.#attempt=0,this.#wake()):this.#online?Date.now()-this.#heard>5e3&&this.#ask():this.#hurry=!0}close(error){
+if(this.#ended.signal.aborted)return;let socket=this.#socket;this.#online&&socket?.readyState===OPEN&&(this.#flush(),socket.send(encode([5,"\
+closed",""]))),this.#end(error),socket?.close(1e3)}#end(error){this.#online=!1,this.#ended.abort(),clearTimeout(this.#ackTimer),clearTimeout(
+this.#idleTimer),this.#drop?.(error),this.#wake?.(),this.#release(),this.#owner.onClosed(error)}async#connection(){let socket;try{socket=await this.#options.
+dial(this.#ended.signal)}catch(cause){let error=cause instanceof ParleyError?cause:new ParleyError("unreachable",String(cause),{cause});return{
+error,fatal:error.code==="malformed"||error.code==="unsupported"}}let gone=await this.#serve(socket);return socket.onopen=socket.onmessage=socket.
+onclose=null,socket.onerror=()=>{},clearTimeout(this.#ackTimer),clearTimeout(this.#idleTimer),this.#socket=this.#drop=void 0,gone}#serve(socket){
+return new Promise(resolve=>{this.#socket=socket,this.#bye=void 0,this.#control=[],this.#heard=Date.now(),this.#drop=(error,fatal=!1)=>{resolve(
+{error,fatal}),fatal?socket.close(4002,error.code):socket.close()},socket.onerror=()=>{},socket.onclose=event=>{let fatal=event.code===1e3||
+event.code===1002||event.code===1008,code=event.code===1008?"forbidden":event.code===1013?"limit":"closed",text=event.reason||(fatal?"the no\
+de ended the session":"the connection to the node was lost");resolve({error:this.#bye??new ParleyError(code,text),fatal})},socket.onmessage=
+event=>this.#message(event.data),socket.send(this.#hello()),this.#deadline("the node did not answer in time")})}#hello(){let resume=this.#token&&
+{session:this.#token,received:this.#received};return encode([0,{v:2,...this.#options.hello(),...resume}])}#message(data){this.#heard=Date.now();
+try{if(!(data instanceof ArrayBuffer))throw new ParleyError("malformed","the node sent text");for(let frame of decodeFrames(new Uint8Array(data)))
+frame.kind>=16?this.#numbered(frame):this.#controlFrame(frame)}catch(cause){if(!(cause instanceof ParleyError))throw cause;this.#drop?.(cause,
+!0)}}#numbered(frame){if(!this.#online)throw new ParleyError("malformed","the node began without a welcome");this.#received++,this.#untold+=
+frame.size,this.#received-this.#told>=32||this.#untold>=65536?this.#flushSoon():this.#ackTimer??=setTimeout(()=>this.#flush(),50),this.#owner.
+onFrame(frame)}#controlFrame({kind,parts}){switch(kind){case 1:return this.#welcome(parts[0]);case 2:return this.#log.received(Number(parts[0])),
+this.#release();case 3:return this.#control.push(encode([4,parts[0]])),this.#flushSoon();case 5:{let[code,text,retryAfter]=parts;this.#bye=new ParleyError(
+code,text,{retryAfter})}}}#welcome(w){let{v,session,resumed=!1,received=0,peer,node="",grace=3e4,limits}=w??{};if(v!==2||!(session instanceof
+Uint8Array)||typeof peer!="string"||!limits||this.#online)throw new ParleyError("unsupported","the node speaks another version of the protoc\
+ol");let sent=this.#log.sent;this.#token=session,this.#frameLimit=limits.frame,resumed?this.#log.rewind(received):(this.#log=new Log,this.#received=
+0),this.#release(),this.#told=this.#received,this.#untold=0,this.#attempt=0,this.#online=!0,this.#hurry=!1,this.#watch(),this.#flushSoon(),this.#owner.
+onOnline({peer,node,grace,limits},resumed,sent)}#flushSoon(){this.#flushing||(this.#flushing=!0,queueMicrotask(()=>{this.#flushing=!1,this.#flush()}))}#flush(){
+clearTimeout(this.#ackTimer),this.#ackTimer=void 0;let socket=this.#socket;if(!this.#online||socket?.readyState!==OPEN)return;this.#told!==this.#received&&
+(this.#told=this.#received,this.#untold=0,this.#control.push(encode([2,this.#received])));let limit=Math.min(batchBytes,this.#frameLimit);for(;this.#control.
+length||this.#log.waiting;){let batch=this.#control;this.#control=[],this.#log.take(batch,limit),socket.send(join(batch))}}#release(){if(!(this.#log.
+bytes>=backlogBytes&&!this.#ended.signal.aborted))for(let resolve of this.#waiters.splice(0))resolve()}#watch(){clearTimeout(this.#idleTimer);
+let idle=Date.now()-this.#heard;if(idle>=idleTime)return this.#ask();this.#idleTimer=setTimeout(()=>this.#watch(),idleTime-idle)}#ask(){this.#control.
+push(encode([3,this.#received])),this.#flush(),this.#deadline("the node does not answer any more")}#deadline(text){let asked=this.#heard;clearTimeout(
+this.#idleTimer),this.#idleTimer=setTimeout(()=>{this.#heard===asked||!this.#online?this.#drop?.(new ParleyError("unreachable",text)):this.#watch()},
+answerTime)}#delay(error){let{min,max}=this.#options.retry,step=Math.min(max,min*2**this.#attempt++);return Math.max(error.retryAfter??0,Math.
+round(step*(.5+Math.random()/2)))}#pause(delay){return new Promise(resolve=>{let done=()=>{clearTimeout(timer),this.#wake=void 0,resolve()},
+timer=setTimeout(done,delay);this.#wake=done})}};function join(parts){if(parts.length===1)return parts[0];let out=new Uint8Array(parts.reduce(
+(n,p)=>n+p.length,0)),at=0;for(let part of parts)out.set(part,at),at+=part.length;return out}var pageWindow=262144,minCost=32,PageChannel=class{id;protocol;closed;#owner;#info;#credit=0;#waiting=new Fifo;#waitingBytes=0;#deaf;#inbox=new Fifo;#read=0;#asked=!1;#finished;#closing=!1;#failed=!1;#over=!1;#settleClosed;#settleOver;#isOver;#stream;#reading;#writable;#writing;constructor(owner,id,protocol,info){
 this.#owner=owner,this.id=id,this.protocol=protocol,this.#info=info,this.closed=new Promise(resolve=>this.#settleClosed=resolve),this.#isOver=
 new Promise(resolve=>this.#settleOver=resolve),this.#stream=new ReadableStream({start:controller=>{this.#reading=controller},pull:()=>this.#pull(),
 cancel:reason=>this.close(reason===void 0?void 0:{text:String(reason?.message??reason)})},{highWaterMark:0})}get info(){return this.#info}async refresh(options){

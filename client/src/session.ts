@@ -76,6 +76,7 @@ export class Session {
   // between sockets
   #attempt = 0
   #wake: (() => void) | undefined
+  #hurry = false // asked to look while a try was under way, which may have begun too early
 
   constructor(owner: SessionOwner, options: SessionOptions) {
     this.#owner = owner
@@ -99,7 +100,8 @@ export class Session {
       this.#online = false
       if (this.#ended.signal.aborted) return
       if (fatal) return this.#end(error)
-      const delay = this.#delay(error)
+      const delay = this.#hurry ? 0 : this.#delay(error)
+      this.#hurry = false
       this.#owner.onOffline(error, delay)
       if (!this.#ended.signal.aborted) await this.#pause(delay)
     }
@@ -117,7 +119,9 @@ export class Session {
     if (this.#wake) {
       this.#attempt = 0
       this.#wake()
-    } else if (this.#online && Date.now() - this.#heard > 5000) this.#ask()
+    } else if (!this.#online) {
+      this.#hurry = true
+    } else if (Date.now() - this.#heard > 5000) this.#ask()
   }
 
   /** Says goodbye and ends. What is still to be written goes first. */
@@ -249,6 +253,7 @@ export class Session {
     this.#untold = 0
     this.#attempt = 0
     this.#online = true
+    this.#hurry = false
     this.#watch()
     this.#flushSoon()
     this.#owner.onOnline({ peer, node, grace, limits }, resumed, sent)

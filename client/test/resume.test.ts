@@ -87,8 +87,15 @@ describe('resume', () => {
     world.node.cut()
     await world.pass(1000)
     expect(alice.state).toBe('offline')
+    world.node.down = true
     document.dispatchEvent(new Event('visibilitychange'))
-    await world.pass()
+    document.dispatchEvent(new Event('visibilitychange')) // while it looks, and finds nothing yet
+    const { length } = world.node.dials
+    while (world.node.dials.length === length) await Promise.resolve()
+    for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve))
+    expect(alice.state).toBe('offline')
+    world.node.down = false
+    await world.pass(1)
     expect(alice.state).toBe('online')
     await alice.close()
     expect(listeners.size).toBe(0)

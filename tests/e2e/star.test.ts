@@ -174,5 +174,5 @@ describe('nodes that reach nothing but a star', () => {
     reachesTheStarAlone(other, star)
     if (process.env.SHOTS) await bo.page.screenshot({ path: `${process.env.SHOTS}/star-again.png` })
     expect([...ada.errors, ...bo.errors]).toEqual([])
-  }, 120_000)
+  }, 300_000)
 })

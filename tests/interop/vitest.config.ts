@@ -5,7 +5,7 @@ export default defineConfig({
     include: ['*.test.ts'],
     globalSetup: ['../e2e/build.ts'],
     setupFiles: ['./node20.ts'],
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
   },
 })

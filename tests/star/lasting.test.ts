@@ -31,7 +31,7 @@ describe('A-9 announcements', () => {
     for (const s of [hearing, ...members]) s.close()
   })
 
-  it.each([['leave', 1], ['join, join, leave', 2]])('end after %s', { timeout: interval * 15_000 }, async (_, joins) => {
+  it.each([['leave', 1], ['join, join, leave', 2]])('end after %s', { timeout: interval * 30_000 }, async (_, joins) => {
     const hearing = await Raw.at(star, 'recent', a)
     const member = await Raw.connect(star, 'recent')
     for (let i = 0; i < joins; i++) await member.call('ss-join', b, '')
@@ -72,7 +72,7 @@ describe.each(stacks)('A-9 a peer that vanishes, %s stack', (stack) => {
   })
 })
 
-describe.each(stacks)('A-11 clients of the %s stack', { timeout: 90_000 }, (stack) => {
+describe.each(stacks)('A-11 clients of the %s stack', { timeout: 240_000 }, (stack) => {
   let star: Star
   let peers: NpmPeer[]
   afterAll(() => star.stop())

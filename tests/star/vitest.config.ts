@@ -5,8 +5,8 @@ export default defineConfig({
     include: ['*.test.ts'],
     globalSetup: ['./build.ts'],
     pool: 'forks',
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     maxWorkers: 2,
     maxConcurrency: 20, // heartbeats: they wait
   },
