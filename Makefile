@@ -63,7 +63,9 @@ long: node_modules/.installed ## the slow ones too: load, endurance, simulations
 ifneq ($(NPM),)
 	@$(need-chromium)
 	@$(need-nginx)
+	@$(need-firefox)
 	PARLEY_LONG=1 npm run star
+	PARLEY_LONG=1 npm run firefox
 endif
 	@$(MAKE) fuzz FUZZTIME=$(FUZZTIME) FUZZPKGS="$(DECODERS)"
 
@@ -146,6 +148,10 @@ endef
 
 define need-nginx
 if ! command -v nginx >/dev/null; then $(call apt-install,nginx-light); fi
+endef
+
+define need-firefox
+if [ -z "$${FIREFOX:-}" ] && ! command -v firefox-esr firefox >/dev/null; then $(call apt-install,firefox-esr); fi
 endef
 
 define need-chromium
