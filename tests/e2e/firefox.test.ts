@@ -96,13 +96,14 @@ describe.runIf(process.env.PARLEY_LONG && executablePath)('Firefox', () => {
     await say(bo, 'Still you?')
     await choose(ada, 'Bo')
     await sees(ada, 'Still you?')
+    expect(await ada.run(() => [document.querySelector('#text')!].map((t) => t.scrollHeight - t.clientHeight))).toEqual([0])
     await ada.screenshot(join(tmpdir(), 'parley-firefox.png'))
     expect([...ada.errors, ...bo.errors]).toEqual([])
 
     await one.stop('SIGKILL', { keep: true })
     await ada.until(() => document.querySelector('#state[data-state=offline]'))
     await say(ada, 'Written while it was away')
-    const again = await one.again()
+    const again = await one.again({ connect: other.addresses })
     ending.push(() => again.stop())
     const tab = await firefox.tab(again.link, ada.userContext) // the link of the new run
     await online(tab)

@@ -329,7 +329,8 @@ function face(id) {
 function grow() {
     const text = $('text');
     text.style.height = 'auto';
-    text.style.height = `${Math.min(text.scrollHeight, 160)}px`;
+    const border = text.offsetHeight - text.clientHeight; // else it is 2 px too low, and Firefox shows a scroll bar
+    text.style.height = `${Math.min(text.scrollHeight + border, 160)}px`;
 }
 function $(id) {
     return document.getElementById(id);

@@ -363,7 +363,8 @@ function face(id: string): HTMLElement {
 function grow(): void {
   const text = $('text')
   text.style.height = 'auto'
-  text.style.height = `${Math.min(text.scrollHeight, 160)}px`
+  const border = text.offsetHeight - text.clientHeight // else it is 2 px too low, and Firefox shows a scroll bar
+  text.style.height = `${Math.min(text.scrollHeight + border, 160)}px`
 }
 
 function $<T extends HTMLElement = HTMLElement>(id: string): T {
