@@ -84,6 +84,11 @@ func New(node Node, cfg Config) (*Discovery, error) {
 // everything it started has ended. What can't work here (no multicast, no
 // runtime folder) is logged and left out.
 func (d *Discovery) Run(ctx context.Context) error {
+	// Before anybody can come: who is missed isn't asked for the pages that are wanted.
+	came, err := d.node.Libp2p().EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted), eventbus.Name("parley discover"))
+	if err != nil {
+		return fmt.Errorf("watch nodes: %w", err)
+	}
 	work, ctx := errgroup.WithContext(ctx)
 	d.mu.Lock()
 	work.Go(func() error { // before anything can be spawned: work is never empty then
@@ -115,7 +120,7 @@ func (d *Discovery) Run(ctx context.Context) error {
 	if d.cfg.DHT {
 		work.Go(func() error { d.runDHT(ctx); return nil })
 	}
-	work.Go(func() error { return d.watchNodes(ctx) })
+	work.Go(func() error { return d.watchNodes(ctx, came) })
 	work.Go(func() error { return d.watchMoves(ctx) })
 	return work.Wait()
 }
@@ -280,11 +285,7 @@ func (d *Discovery) wantedNow() []identity.PeerID {
 }
 
 // watchNodes asks each node that comes for the pages that are wanted.
-func (d *Discovery) watchNodes(ctx context.Context) error {
-	sub, err := d.node.Libp2p().EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted), eventbus.Name("parley discover"))
-	if err != nil {
-		return fmt.Errorf("watch nodes: %w", err)
-	}
+func (d *Discovery) watchNodes(ctx context.Context, sub event.Subscription) error {
 	defer sub.Close()
 	for {
 		select {

@@ -2,9 +2,11 @@ package discover
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/protocol"
 	ma "github.com/multiformats/go-multiaddr"
 	"go.uber.org/goleak"
 
@@ -47,7 +49,9 @@ func idleParty(t testing.TB, cfg Config) *party {
 	return &party{testNode: n, d: d}
 }
 
+// live runs the discovery, and returns when it answers.
 func (p *party) live(t testing.TB) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.d.Run(ctx) }()
@@ -57,6 +61,11 @@ func (p *party) live(t testing.TB) {
 			t.Errorf("discovery ended with %v", err)
 		}
 	})
+	for late := deadline(t); !slices.Contains(p.h.Mux().Protocols(), protocol.ID(PagesProtocol)); {
+		if !wait(late, time.Millisecond) {
+			t.Fatal("it doesn't run")
+		}
+	}
 }
 
 // addrs are the node's addresses with its id.

@@ -41,7 +41,7 @@ func heap() uint64 {
 func TestG_R5_PageCost(t *testing.T) {
 	n := newNode(t, allInterfaces())
 	newPage(t, n).Close() // what is made once
-	baseG, baseFD := settled(t, 0), descriptors(t)
+	baseG, baseFD := settled(t), descriptors(t)
 	const count = 20
 	pages := make([]*Page, count)
 	for i := range pages {
@@ -61,25 +61,27 @@ func TestG_R5_PageCost(t *testing.T) {
 			t.Errorf("close: %v", err)
 		}
 	}
-	if g := settled(t, baseG); g > baseG {
+	g, fd := runtime.NumGoroutine(), descriptors(t)
+	for ctx := deadline(t); (g > baseG || fd > baseFD) && ctx.Err() == nil; g, fd = runtime.NumGoroutine(), descriptors(t) {
+		<-time.After(10 * time.Millisecond) // what was closed ends in its own time
+	}
+	if g > baseG {
 		t.Errorf("%d goroutines after closing, %d before", g, baseG)
 	}
-	if fd := descriptors(t); fd > baseFD {
+	if fd > baseFD {
 		t.Errorf("%d descriptors after closing, %d before", fd, baseFD)
 	}
 }
 
-// settled waits until the number of goroutines is at most want, or, for 0,
-// until it stays the same.
-func settled(t testing.TB, want int) int {
+// settled waits until the number of goroutines stays the same for a while.
+func settled(t testing.TB) int {
 	t.Helper()
-	last := runtime.NumGoroutine()
-	for range 200 {
-		timer := time.NewTimer(10 * time.Millisecond)
-		<-timer.C
+	last, same := runtime.NumGoroutine(), 0
+	for ctx := deadline(t); same < 20 && ctx.Err() == nil; {
+		<-time.After(10 * time.Millisecond)
 		now := runtime.NumGoroutine()
-		if want > 0 && now <= want || want == 0 && now == last {
-			return now
+		if same++; now != last {
+			same = 0
 		}
 		last = now
 	}
@@ -94,7 +96,7 @@ func BenchmarkPageCost(b *testing.B) {
 			for b.Loop() {
 				n := newNode(b, allInterfaces())
 				newPage(b, n).Close()
-				mem, g, fd := heap(), settled(b, 0), descriptors(b)
+				mem, g, fd := heap(), settled(b), descriptors(b)
 				start := time.Now()
 				for range count {
 					newPage(b, n)

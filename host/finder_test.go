@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -20,12 +19,14 @@ type fakeFinder struct {
 	batches [][]ma.Multiaddr
 	err     error
 	hangs   bool
-	calls   atomic.Int32
-	ended   chan struct{} // closed by the first call that ends
+	began   chan struct{} // closed by the call
+	ended   chan struct{} // closed when it ends
 }
 
 func (f *fakeFinder) Find(ctx context.Context, _ identity.PeerID, found func([]ma.Multiaddr)) error {
-	f.calls.Add(1)
+	if f.began != nil {
+		close(f.began)
+	}
 	for _, b := range f.batches {
 		found(b)
 	}
@@ -86,7 +87,7 @@ func TestFinderEnds(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := newNode(t, loopback())
-			f := &fakeFinder{hangs: true, ended: make(chan struct{})}
+			f := &fakeFinder{hangs: true, began: make(chan struct{}), ended: make(chan struct{})}
 			n.SetFinder(f)
 			p := newPage(t, n)
 			ctx, cancel := context.WithCancel(deadline(t))
@@ -96,10 +97,10 @@ func TestFinderEnds(t *testing.T) {
 				_, err := p.Open(ctx, nobody, echo)
 				done <- err
 			}()
-			for f.calls.Load() == 0 {
-				if ctx.Err() != nil {
-					t.Fatal("nobody asked the finder")
-				}
+			select {
+			case <-f.began:
+			case <-ctx.Done():
+				t.Fatal("nobody asked the finder")
 			}
 			end(p, cancel)
 			err := <-done

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	libnet "github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
@@ -78,26 +79,34 @@ func TestPagesMoveToTheDirectPath(t *testing.T) {
 		t.Fatalf("path %s, want relay", got)
 	}
 	changed := make(chan struct{}, 1)
-	defer pa.Notify(func(peer.ID) {
-		select {
-		case changed <- struct{}{}:
-		default:
+	for _, p := range []*Page{pa, pb} {
+		defer p.Notify(func(peer.ID) {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})()
+	}
+	ctx := deadline(t)
+	leaves := func(p, from *Page) { // the other side hears of the end later
+		t.Helper()
+		relayed := func(c libnet.Conn) bool { return p.node.pathOf(c) == network.PathRelay }
+		for slices.ContainsFunc(p.swarm.ConnsToPeer(from.Local()), relayed) {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				t.Fatal("the page's connection stays on the relay")
+			}
 		}
-	})()
+	}
 	g.open.Store(true)
 	tell(a.net, b.Local(), b.Addrs())
 	a.Improve(b.Local())
-	ctx := deadline(t)
-	for pa.Path(pb.Local()).Path == network.PathRelay {
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			t.Fatal("the page's connection stays on the relay")
-		}
-	}
+	leaves(pa, pb)
 	if got := roundTrip(t, pa, pb.Local()); got != network.PathDirect {
 		t.Errorf("path %s, want direct", got)
 	}
+	leaves(pb, pa)
 	if got := roundTrip(t, pb, pa.Local()); got != network.PathDirect {
 		t.Errorf("path back %s, want direct", got)
 	}

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"io"
 	"maps"
 	"net"
@@ -73,7 +74,7 @@ func (r *roamer) connected(on libnet.Network, c libnet.Conn) {
 		}
 		select {
 		case r.probes <- struct{}{}:
-			r.node.spawn(func() { r.probe(old, c); <-r.probes })
+			r.node.spawn(func() { r.probe(old, c, patience(old)); <-r.probes })
 		default:
 		}
 	}
@@ -164,14 +165,17 @@ func (r *roamer) moved(now map[netip.Addr]bool) {
 	}
 }
 
-// probe closes the older of two connections if it gives no answer while the newer
-// one does: where neither answers, the peer or this machine is just slow.
-func (r *roamer) probe(older, newer libnet.Conn) {
-	ctx, cancel := context.WithTimeout(r.node.net.ctx, patience(older))
+// probe closes the older of two connections if it gives no answer within limit while
+// the newer one does: where neither answers, the peer or this machine is just slow.
+func (r *roamer) probe(older, newer libnet.Conn, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(r.node.net.ctx, limit)
 	defer cancel()
 	alive := make(chan error, 1)
 	go func() { alive <- pingOver(ctx, newer) }()
 	err := pingOver(ctx, older)
+	if errors.Is(err, libnet.ErrResourceLimitExceeded) { // it was not even asked
+		err = nil
+	}
 	if <-alive == nil && err != nil && !older.IsClosed() {
 		r.node.log.Debug("an older connection is dead", "peer", older.RemotePeer(), "address", older.RemoteMultiaddr(), "err", err)
 		_ = older.Close()
@@ -186,9 +190,19 @@ func patience(c libnet.Conn) time.Duration {
 	return slowProbe
 }
 
-// pingOver sends a ping over this very connection. A peer that doesn't know the
-// protocol has answered too.
+// pingOver sends a ping over this very connection. A peer that refuses it has
+// answered too: it doesn't know the protocol, or has too many pings at the moment, as
+// when several connections come at once and each is compared with the others.
 func pingOver(ctx context.Context, c libnet.Conn) error {
+	err := askOver(ctx, c)
+	var refused *libnet.StreamError
+	if isNotSupported(err) || errors.As(err, &refused) && refused.Remote {
+		return nil
+	}
+	return err
+}
+
+func askOver(ctx context.Context, c libnet.Conn) error {
 	raw, err := c.NewStream(libnet.WithAllowLimitedConn(ctx, "ping"))
 	if err != nil {
 		return err
@@ -196,9 +210,6 @@ func pingOver(ctx context.Context, c libnet.Conn) error {
 	defer func() { _ = raw.Reset() }()
 	defer context.AfterFunc(ctx, func() { _ = raw.Reset() })()
 	s, err := negotiate(ctx, raw, []protocol.ID{ping.ID})
-	if isNotSupported(err) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -13,9 +14,13 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// twoConns connects a plain host to n twice, and gives both connections at n.
+// twoConns connects a plain host to n twice, and gives both connections at n. The
+// node itself doesn't compare them: what it finds depends on how busy the machine is.
 func twoConns(t *testing.T, n *Node) (older, newer libnet.Conn) {
 	t.Helper()
+	for range maxProbes {
+		n.roam.probes <- struct{}{}
+	}
 	came := make(chan libnet.Conn, 2)
 	n.host.Network().Notify(&libnet.NotifyBundle{ConnectedF: func(_ libnet.Network, c libnet.Conn) { came <- c }})
 	key := newKey(t).Libp2p()
@@ -50,12 +55,12 @@ func (c addressedConn) RemoteMultiaddr() ma.Multiaddr { return c.remote }
 func TestDeadConnectionIsNoticed(t *testing.T) {
 	n := newNode(t, loopback())
 	older, newer := twoConns(t, n)
-	n.roam.probe(older, newer)
+	n.roam.probe(older, newer, time.Minute)
 	if older.IsClosed() || newer.IsClosed() {
 		t.Fatal("a living connection was closed")
 	}
 	for ctx := deadline(t); !older.IsClosed() && ctx.Err() == nil; { // a busy machine may be slow to answer
-		n.roam.probe(silentConn{older}, newer)
+		n.roam.probe(silentConn{older}, newer, probeLimit)
 	}
 	if !older.IsClosed() || newer.IsClosed() {
 		t.Error("the dead connection is open, or the living one is closed")
@@ -67,9 +72,37 @@ func TestDeadConnectionIsNoticed(t *testing.T) {
 func TestSlownessIsNoDeath(t *testing.T) {
 	n := newNode(t, loopback())
 	older, newer := twoConns(t, n)
-	n.roam.probe(silentConn{older}, silentConn{newer})
+	n.roam.probe(silentConn{older}, silentConn{newer}, time.Second)
 	if older.IsClosed() || newer.IsClosed() {
 		t.Error("closed")
+	}
+}
+
+// refusingConn is a connection over which no stream is opened.
+type refusingConn struct {
+	libnet.Conn
+	err error
+}
+
+func (c refusingConn) NewStream(context.Context) (libnet.Stream, error) { return nil, c.err }
+
+// TestRefusalIsNoDeath: a ping that the peer refuses has been answered, and one that
+// this node's own limits don't let through asks nothing.
+func TestRefusalIsNoDeath(t *testing.T) {
+	n := newNode(t, loopback())
+	older, newer := twoConns(t, n)
+	for name, err := range map[string]error{
+		"too many there": &libnet.StreamError{Remote: true, ErrorCode: libnet.StreamResourceLimitExceeded},
+		"too many here":  fmt.Errorf("open stream: %w", libnet.ErrResourceLimitExceeded),
+	} {
+		n.roam.probe(refusingConn{older, err}, newer, time.Minute)
+		if older.IsClosed() {
+			t.Fatalf("%s: closed", name)
+		}
+	}
+	n.roam.probe(refusingConn{older, &libnet.StreamError{}}, newer, time.Minute)
+	if !older.IsClosed() {
+		t.Error("open, although it ended itself")
 	}
 }
 

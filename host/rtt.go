@@ -64,7 +64,7 @@ func (e *endpoint) measure(id identity.PeerID) bool {
 		defer e.trips.over()
 		ctx, cancel := context.WithTimeout(libnet.WithNoDial(libnet.WithAllowLimitedConn(e.ctx, "ping"), "connected before"), pingTimeout)
 		defer cancel()
-		if res := <-ping.Ping(ctx, e.host, id); res.Error == nil {
+		if res, answered := <-ping.Ping(ctx, e.host, id); answered && res.Error == nil { // not answered: in no time either
 			e.trips.mu.Lock()
 			defer e.trips.mu.Unlock()
 			e.trips.note(id, timed{time.Now(), max(res.RTT, time.Microsecond)})
