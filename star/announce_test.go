@@ -42,6 +42,7 @@ func TestA_9_RefreshAmongFew(t *testing.T) {
 			t.Errorf("%d announcements after leave", n)
 		}
 		a.join(addrC) // a socket with two addresses hears of its other one
+		synctest.Wait()
 		if got := a.seen("ws-peer"); got[len(got)-1] != `["ws-peer","`+addrC+`"]` {
 			t.Errorf("its own second address: %q", got)
 		}
@@ -155,6 +156,7 @@ func TestS_5_Differences(t *testing.T) {
 		}
 		ext.stop()
 		b.emit("ss-leave", addrB)
+		synctest.Wait() // it has no answer, and others don't wait for it
 		c := w.at(addrC)
 		again := w.connect(socketio.DialOptions{Query: url.Values{"parley": {"1"}, "since": {version}}})
 		again.join(addrA)

@@ -3,6 +3,7 @@ package star_test
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"os"
 	"runtime"
 	"strings"
@@ -33,6 +34,7 @@ func TestS_1_FinishedDialsLeaveNothing(t *testing.T) {
 		a.emit(proxy.Error+id+".dialer", "=true")
 		b.emit(proxy.Error+id+".listener", "=true")
 		a.wait(`["` + proxy.Error + id + ".listener")
+		b.wait(`["` + proxy.Error + id + ".dialer")
 		a.forgetEvents()
 		b.forgetEvents()
 	}
@@ -40,19 +42,41 @@ func TestS_1_FinishedDialsLeaveNothing(t *testing.T) {
 	if os.Getenv("PARLEY_LONG") != "" {
 		dials = 20_000
 	}
-	for i := range dials {
+	i := 0
+	for ; i < dials; i++ {
 		dial(i)
 	}
-	before := heapInUse()
-	for i := range dials {
-		dial(dials + i)
-	}
-	if kept := heapInUse() - before; kept > int64(dials)*100 {
+	if kept := leastKept(int64(dials)*100, func() {
+		for range dials {
+			i++
+			dial(i)
+		}
+	}); kept > int64(dials)*100 {
 		t.Errorf("%d bytes kept for %d dials: %d each", kept, dials, kept/int64(dials))
 	}
-	if s := w.star.Stats().Streams; s.Dials != 0 || s.Held != 0 {
+	// The ends have been passed on; that nothing is left of them shows a moment later.
+	s := w.star.Stats().Streams
+	for late := time.Now().Add(time.Minute); (s.Dials != 0 || s.Held != 0) && time.Now().Before(late); s = w.star.Stats().Streams {
+		<-time.After(time.Millisecond)
+	}
+	if s.Dials != 0 || s.Held != 0 {
 		t.Errorf("left: %+v", s)
 	}
+}
+
+// leastKept is what f leaves on the heap, at best: what is kept is kept each time, while
+// a buffer that a connection needs for the first time is not. It is over once that is
+// no more than enough.
+func leastKept(enough int64, f func()) int64 {
+	least := int64(math.MaxInt64)
+	for range 4 {
+		before := heapInUse()
+		f()
+		if least = min(least, heapInUse()-before); least <= enough {
+			break
+		}
+	}
+	return least
 }
 
 // heapInUse is what is left after collection.
