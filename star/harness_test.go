@@ -172,17 +172,17 @@ func (p *peer) Event(s *socketio.Socket, e *socketio.Event) error {
 			text = append(append(text, ','), e.Args[i]...)
 		}
 	}
-	if e.Name == "ss-incomming" && p.accept {
-		id, _ := e.Text(0)
-		p.emit(proxy.Accept + id + ".dialer")
-		p.ack(e.AckID())
-	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.events = append(p.events, "["+string(text)+"]")
+	p.mu.Unlock()
 	select {
 	case p.more <- struct{}{}:
 	default:
+	}
+	if e.Name == "ss-incomming" && p.accept { // it is there once it is answered
+		id, _ := e.Text(0)
+		p.emit(proxy.Accept + id + ".dialer")
+		p.ack(e.AckID())
 	}
 	return nil
 }

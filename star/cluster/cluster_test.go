@@ -19,14 +19,14 @@ const (
 )
 
 // pair is two stars of one cluster over one NATS server.
-func pair(t *testing.T) (a, b *node) {
+func pair(t *testing.T, times cluster.Times) (a, b *node) {
 	t.Helper()
 	url := natstest.Start(t, 1).URL()
-	return start(t, url, open, cluster.Options{Times: quick}), start(t, url, open, cluster.Options{Times: quick})
+	return start(t, url, open, cluster.Options{Times: times}), start(t, url, open, cluster.Options{Times: times})
 }
 
 func TestMembersAreKnownEverywhere(t *testing.T) {
-	a, b := pair(t)
+	a, b := pair(t, calm)
 	pa := a.joinExtended(addrA)
 	b.knows(addrA)
 	pb := connect(t, b.url, socketio.DialOptions{})
@@ -42,7 +42,7 @@ func TestMembersAreKnownEverywhere(t *testing.T) {
 }
 
 func TestDialAcrossServers(t *testing.T) {
-	a, b := pair(t)
+	a, b := pair(t, calm)
 	pa, pb := a.join(addrA), b.join(addrB)
 	a.knows(addrA, addrB)
 	b.knows(addrA, addrB)
@@ -80,7 +80,7 @@ func TestDialAcrossServers(t *testing.T) {
 }
 
 func TestDialAcrossServersIsAnswered(t *testing.T) {
-	a, b := pair(t)
+	a, b := pair(t, calm)
 	pa, pb := a.join(addrA), b.join(addrB)
 	pb.mute = true
 	a.knows(addrA, addrB)

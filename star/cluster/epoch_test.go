@@ -18,7 +18,7 @@ import (
 // stale one, or one of an address that has a later owner, with "Peer not found".
 func TestS_8_StaleEpochIsNotFound(t *testing.T) {
 	url := natstest.Start(t, 1).URL()
-	n := start(t, url, open, cluster.Options{Times: quick})
+	n := start(t, url, open, cluster.Options{Times: calm})
 	callee := n.join(addrB)
 	n.join(addrA)
 	nc, err := nats.Connect(url)

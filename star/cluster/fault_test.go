@@ -188,7 +188,7 @@ func TestC_4_NATSCutOff(t *testing.T) {
 	}
 	took := time.Since(back)
 	t.Logf("all members known again %v after NATS was back", took)
-	if took > patience {
+	if took > patience() {
 		t.Errorf("a member was away for %v after NATS was back", took)
 	}
 	w.load.run(w.peers[0][0], at(0, 0), w.peers[1][0], at(1, 0), "back").flows()
@@ -214,7 +214,7 @@ func TestC_4_NATSCutOff(t *testing.T) {
 // A server is restarted in an orderly way: others lose its members at once, and
 // nothing else.
 func TestRestartOfOneServer(t *testing.T) {
-	w := newThree(t, 1, cluster.Times{}) // a lease lives for long: nobody waits for it
+	w := newThree(t, 1, calm) // a lease lives for long: nobody waits for it
 	w.nodes[1].stop()
 	w.nodes[0].knows(at(0, 0), at(0, 1), at(2, 0), at(2, 1))
 	for _, s := range w.cross {
@@ -226,7 +226,7 @@ func TestRestartOfOneServer(t *testing.T) {
 	if got := w.cross[0].from.wait(`["` + proxy.Error + `from0to1.listener",`); !strings.HasSuffix(got, `,true]`) && !strings.HasSuffix(got, `,"Star server lost"]`) {
 		t.Errorf("a stream to it ended with %s", got)
 	}
-	n := start(t, w.nats.URL(), open, cluster.Options{})
+	n := start(t, w.nats.URL(), open, cluster.Options{Times: calm})
 	p := n.join(at(1, 0))
 	w.load.watch(p)
 	w.nodes[0].knows(at(0, 0), at(0, 1), at(2, 0), at(2, 1), at(1, 0))
@@ -266,7 +266,7 @@ func TestS_8_TakeoverAtAnotherServer(t *testing.T) {
 	url := natstest.Start(t, 1).URL()
 	var nodes []*node
 	for range 3 {
-		nodes = append(nodes, start(t, url, star.Options{Drain: -1}, cluster.Options{Times: quick}))
+		nodes = append(nodes, start(t, url, star.Options{Drain: -1}, cluster.Options{Times: calm}))
 	}
 	priv, pub, addr := key(t)
 	priv2, pub2, other := key(t)
@@ -317,7 +317,7 @@ func TestS_8_TakeoverAtAnotherServer(t *testing.T) {
 
 // Without challenge an address that somebody alive has stays theirs.
 func TestTakenElsewhereWithoutChallenge(t *testing.T) {
-	a, b := pair(t)
+	a, b := pair(t, calm)
 	a.join(addrA)
 	b.knows(addrA)
 	p := connect(t, b.url, socketio.DialOptions{})
@@ -330,7 +330,7 @@ func TestTakenElsewhereWithoutChallenge(t *testing.T) {
 // it in the end, and both know which.
 func TestOneOwnerOfAnAddress(t *testing.T) {
 	url := natstest.Start(t, 1).URL()
-	a, b := start(t, url, star.Options{Drain: -1}, cluster.Options{Times: quick}), start(t, url, star.Options{Drain: -1}, cluster.Options{Times: quick})
+	a, b := start(t, url, star.Options{Drain: -1}, cluster.Options{Times: calm}), start(t, url, star.Options{Drain: -1}, cluster.Options{Times: calm})
 	priv, pub, addr := key(t)
 	for range 10 {
 		pa := connect(t, a.url, socketio.DialOptions{Query: extended})
@@ -361,7 +361,7 @@ func TestOneOwnerOfAnAddress(t *testing.T) {
 func TestAddressesOfAKeyCountEverywhere(t *testing.T) {
 	url := natstest.Start(t, 1).URL()
 	o := star.Options{Drain: -1, Limits: star.Limits{AddressesPerKey: 2}}
-	a, b := start(t, url, o, cluster.Options{Times: quick}), start(t, url, o, cluster.Options{Times: quick})
+	a, b := start(t, url, o, cluster.Options{Times: calm}), start(t, url, o, cluster.Options{Times: calm})
 	priv, pub, addr := key(t)
 	pa, pb := connect(t, a.url, socketio.DialOptions{}), connect(t, b.url, socketio.DialOptions{})
 	for i, p := range []*testPeer{pa, pb} {

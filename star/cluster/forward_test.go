@@ -62,7 +62,7 @@ func TestSessionsArriveAnywhere(t *testing.T) {
 			nats := natstest.Start(t, 1).URL()
 			var nodes []*node
 			for range 3 {
-				nodes = append(nodes, start(t, nats, open, cluster.Options{Times: quick}))
+				nodes = append(nodes, start(t, nats, open, cluster.Options{Times: calm}))
 			}
 			for _, n := range nodes { // leases are known where members are
 				n.join("/ip4/9.9.9.9/tcp/" + n.url.Port())
@@ -104,7 +104,7 @@ func TestSessionsArriveAnywhere(t *testing.T) {
 // What isn't anybody's session is said so, by whichever server is asked; a request
 // is passed on once at most.
 func TestAbuse39_SessionsOfNobodyBehindOneName(t *testing.T) {
-	a, b := pair(t)
+	a, b := pair(t, quick)
 	pb := b.join(addrB)
 	a.knows(addrB)
 	_ = pb.stop()

@@ -361,7 +361,7 @@ func (f *fleet) soak(n int, lasting time.Duration, look func(i int)) {
 			return s.Members+s.Sessions+s.Streams.Dials == 0 && s.Streams.Held == 0
 		})
 	}
-	if away := time.Duration(f.away.Load()); away > patience {
+	if away := time.Duration(f.away.Load()); away > patience() {
 		f.t.Errorf("a member was lost for %v", away)
 	}
 	f.t.Logf("%d dials, %d of them with an error across a kill; %d returns, the longest took %v; %.1f MB carried",
