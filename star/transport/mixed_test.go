@@ -52,7 +52,9 @@ func (w *world) onLoopback(nats string) *star.Server {
 	w.t.Helper()
 	o, ready := star.Options{Host: "127.0.0.1", Drain: -1}, func() bool { return true }
 	if nats != "" {
-		shared, err := cluster.New(w.t.Context(), cluster.Options{URL: nats})
+		// Longer than a busy machine needs: an original client doesn't try again.
+		times := cluster.Times{Life: time.Minute, Renew: time.Second, Claim: 30 * time.Second}
+		shared, err := cluster.New(w.t.Context(), cluster.Options{URL: nats, Times: times})
 		if err != nil {
 			w.t.Fatal(err)
 		}

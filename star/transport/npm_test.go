@@ -513,12 +513,7 @@ func TestB_7_DialsThatAreNotTaken(t *testing.T) {
 	eachStack(t, func(t *testing.T, w *world, stack npmtest.Stack) {
 		at := npmtest.Serve(t, stack, nil).Multiaddr()
 		p, who := old(t, stack, at, "echo")
-		o, patience := onLoopback(), 15*time.Second
-		if !slow() {
-			patience = 3 * time.Second
-			o.Times.Dial = patience
-		}
-		n := w.node(o).listen(w, at)
+		n := w.node(onLoopback()).listen(w, at)
 		n.state(at, transport.Joined)
 		for how, want := range map[string]string{"object": "the star refused: {}", "string": "the star refused: not today"} {
 			p.Do(map[string]any{"do": "answer", "how": how})
@@ -533,6 +528,13 @@ func TestB_7_DialsThatAreNotTaken(t *testing.T) {
 		}
 		p.Do(map[string]any{"do": "answer", "how": "never"})
 		p.Wait("answering")
+		o, patience := onLoopback(), 15*time.Second
+		if !slow() {
+			patience = 3 * time.Second
+			o.Times.Dial = patience
+		}
+		n = w.node(o).listen(w, at)
+		n.state(at, transport.Joined)
 		began := time.Now()
 		_, err := n.Dial(t.Context(), ma.StringCast(at), who)
 		if took := time.Since(began); !errors.Is(err, transport.ErrDialTimedOut) || took < patience {
