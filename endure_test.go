@@ -140,7 +140,7 @@ func TestAbuse44_RestartUnderPages(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	const pairs = 4
 	cfg := loopbackConfig(t)
-	n, stop := startNode(t, cfg)
+	n, stop := startPatient(t, cfg, patience{time.Minute, time.Minute}) // what a busy machine may need
 	s := serverOf(t, n)
 	senders, counters := make([]*gatewaytest.Page1, pairs), make([]*counter, pairs)
 	for i := range pairs {

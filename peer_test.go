@@ -3,13 +3,13 @@ package parley
 import (
 	"context"
 	"errors"
-	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/parley-p2p/parley/discover"
+	"github.com/parley-p2p/parley/gateway/gatewaytest"
 	"github.com/parley-p2p/parley/host"
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
@@ -23,6 +23,7 @@ func loopbackConfig(t *testing.T) Config {
 	cfg.Node.Data = t.TempDir()
 	cfg.P2P.MDNS, cfg.P2P.DHT = false, false
 	cfg.P2P.Listen = []string{"/ip4/127.0.0.1/tcp/0"}
+	cfg.Peer.SendTimeout = Duration(time.Minute) // two nodes of a busy machine may take their time to meet
 	return cfg
 }
 
@@ -194,12 +195,7 @@ func TestNothingIsTakenWhileTheNodeStops(t *testing.T) {
 			before <- err
 		}()
 	}
-	for n.peers.Stats().Sent < 2 {
-		if err := t.Context().Err(); err != nil {
-			t.Fatal(err)
-		}
-		runtime.Gosched()
-	}
+	gatewaytest.WaitFor(t, "both to be accepted", func() bool { return n.peers.Stats().Sent >= 2 })
 	n.backend.close()
 	if _, err := a.Send(t.Context(), b.ID(), "in", Text("late"), Queued); identity.CodeOf(err) != identity.CodeClosed {
 		t.Errorf("Send: %v", err)
@@ -268,6 +264,7 @@ func dhtServers(t *testing.T, n int) (addrs []string) {
 // TestG_D9_SendWaitsForTheOutbox: a program's Send waits while the outbox is full,
 // at level queued too, until there is room or it gives up.
 func TestG_D9_SendWaitsForTheOutbox(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	cfg := loopbackConfig(t)
 	cfg.Limits.Outbox, cfg.Limits.MaxMessage = 64*KiB, 16*KiB
 	n := runNode(t, cfg)

@@ -60,15 +60,23 @@ func echo(t *testing.T, m channel.Member, protocol string) {
 	t.Cleanup(func() { _ = l.Close(); <-ended })
 }
 
-func exchange(ctx context.Context, t *testing.T, m channel.Member, to identity.AgentID, want network.Path, opts ...channel.OpenOption) channel.Info {
+// openFound opens a channel to an agent whose node may be found only now: Open looks
+// for 2 s.
+func openFound(ctx context.Context, t *testing.T, m channel.Member, to identity.AgentID, protocol string, opts ...channel.OpenOption) channel.Channel {
 	t.Helper()
-	ch, err := m.Open(ctx, to, "echo/1", opts...)
-	for errors.Is(err, channel.ErrNoAgent) && ctx.Err() == nil { // its node may be found only now; Open looks for 2 s
-		ch, err = m.Open(ctx, to, "echo/1", opts...)
+	ch, err := m.Open(ctx, to, protocol, opts...)
+	for errors.Is(err, channel.ErrNoAgent) && ctx.Err() == nil {
+		ch, err = m.Open(ctx, to, protocol, opts...)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	return ch
+}
+
+func exchange(ctx context.Context, t *testing.T, m channel.Member, to identity.AgentID, want network.Path, opts ...channel.OpenOption) channel.Info {
+	t.Helper()
+	ch := openFound(ctx, t, m, to, "echo/1", opts...)
 	defer ch.Close()
 	if err := ch.Send(ctx, []byte("hello")); err != nil {
 		t.Fatal(err)
@@ -298,7 +306,7 @@ func TestChannelsEndInOrder(t *testing.T) {
 	other := runNode(t, loopbackConfig(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	stopping, stop := startNode(t, loopbackConfig(t))
+	stopping, stop := startPatient(t, loopbackConfig(t), patience{time.Minute, time.Minute})
 	a, b := join(ctx, t, stopping, "chess", newKey(t)), join(ctx, t, other, "chess", newKey(t))
 	l, err := b.Listen("moves/1")
 	if err != nil {
@@ -306,10 +314,7 @@ func TestChannelsEndInOrder(t *testing.T) {
 	}
 	var far [2]channel.Channel
 	for i := range far {
-		ch, err := a.Open(ctx, b.Agent(), "moves/1")
-		if err != nil {
-			t.Fatal(err)
-		}
+		ch := openFound(ctx, t, a, b.Agent(), "moves/1")
 		if far[i], err = l.Accept(ctx); err != nil {
 			t.Fatal(err)
 		}

@@ -18,38 +18,123 @@ import (
 	"time"
 
 	"github.com/parley-p2p/parley/admin"
+	"github.com/parley-p2p/parley/gateway/gatewaytest"
 	"github.com/parley-p2p/parley/network"
 	"github.com/parley-p2p/parley/star"
 )
 
 // starProxy is a star behind a proxy that sees all bytes, as its operator would.
 type starProxy struct {
-	t    *testing.T
-	at   string // multiaddr
-	port int
+	t  *testing.T
+	at string // multiaddr
 
 	mu   sync.Mutex
 	seen bytes.Buffer
 	bad  bool // a hidden phrase went by in the clear
 	stop func()
+	port *heldPort
 }
 
 // hidden is what no star may read.
 const hidden = "the eagle has landed at noon"
 
-// startStar runs a star on loopback; port 0 picks one.
-func startStar(t *testing.T, port int) *starProxy {
+// heldPort is a port that stays the test's while stars on it come and go: another
+// program could take it in between. While there is none its connections are closed.
+type heldPort struct {
+	real net.Listener
+
+	mu   sync.Mutex
+	view *portView // nil while no star is there
+}
+
+// portView is a star's listener on a heldPort.
+type portView struct {
+	port  *heldPort
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func holdPort(t *testing.T) *heldPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &heldPort{real: l}
+	var wg sync.WaitGroup
+	wg.Go(h.pass)
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	return h
+}
+
+func (h *heldPort) pass() {
+	for {
+		c, err := h.real.Accept()
+		if err != nil {
+			return
+		}
+		h.mu.Lock()
+		v := h.view
+		h.mu.Unlock()
+		if v == nil {
+			_ = c.Close()
+			continue
+		}
+		select {
+		case v.conns <- c:
+		case <-v.done:
+			_ = c.Close()
+		}
+	}
+}
+
+func (h *heldPort) listen() *portView {
+	v := &portView{port: h, conns: make(chan net.Conn), done: make(chan struct{})}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.view = v
+	return v
+}
+
+func (v *portView) Accept() (net.Conn, error) {
+	select {
+	case c := <-v.conns:
+		return c, nil
+	case <-v.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (v *portView) Close() error {
+	v.once.Do(func() {
+		v.port.mu.Lock()
+		if v.port.view == v {
+			v.port.view = nil
+		}
+		v.port.mu.Unlock()
+		close(v.done)
+	})
+	return nil
+}
+
+func (v *portView) Addr() net.Addr { return v.port.real.Addr() }
+
+// startStar runs a star on loopback.
+func startStar(t *testing.T) *starProxy {
+	t.Helper()
+	return startStarOn(t, holdPort(t))
+}
+
+func startStarOn(t *testing.T, port *heldPort) *starProxy {
 	t.Helper()
 	srv, err := star.NewHandler(star.Options{Drain: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &starProxy{t: t, port: l.Addr().(*net.TCPAddr).Port}
-	p.at = fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/ws/p2p-websocket-star", p.port)
+	l := port.listen()
+	p := &starProxy{t: t, port: port}
+	p.at = fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/ws/p2p-websocket-star", l.Addr().(*net.TCPAddr).Port)
 	hs := &http.Server{Handler: srv.Handler(), ReadHeaderTimeout: 5 * time.Second}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -147,7 +232,7 @@ func starOf(t *testing.T, n *Node, at string) (state, why string) {
 // alone, talk, meet in a topic, see the path, and outlive a restart of the star; the
 // star sees ciphertext, and two dead ones beside it harm nothing.
 func TestPagesMeetOnAStar(t *testing.T) {
-	s := startStar(t, 0)
+	s := startStar(t)
 	dead := []string{"/ip4/127.0.0.1/tcp/1/ws/p2p-websocket-star", "/dns4/star.invalid/tcp/443/wss/p2p-websocket-star"}
 	began := time.Now()
 	first := runNode(t, starConfig(t, s.at, dead[0], dead[1]))
@@ -179,7 +264,7 @@ func TestPagesMeetOnAStar(t *testing.T) {
 	}
 
 	s.stop()
-	again := startStar(t, s.port)
+	again := startStarOn(t, s.port)
 	for {
 		got, err := a.Request(ctx, b.ID(), "secret", Text(hidden))
 		if err == nil {
@@ -241,13 +326,12 @@ func TestRootsOfAStar(t *testing.T) {
 	knows.P2P.StarRoots = []string{at + "=" + file}
 	for want, cfg := range map[string]Config{"joined": knows, "waiting": doubts} {
 		n := runNode(t, cfg)
-		for state, why := "", ""; state != want; state, why = starOf(t, n, at) {
-			if t.Context().Err() != nil {
-				t.Fatalf("%s, not %s: %s", state, want, why)
-			}
-			<-time.After(20 * time.Millisecond)
-		}
-		if _, why := starOf(t, n, at); want == "waiting" && !strings.Contains(why, "certificate") {
+		var state, why string
+		gatewaytest.WaitFor(t, "a star to be "+want, func() bool {
+			state, why = starOf(t, n, at)
+			return state == want
+		})
+		if want == "waiting" && !strings.Contains(why, "certificate") {
 			t.Errorf("waiting for %q", why)
 		}
 	}

@@ -37,13 +37,15 @@ func TestEndsWhenTheLastPageHasLeft(t *testing.T) {
 		}
 		_ = first.Close(websocket.StatusNormalClosure, "")
 		late := time.After(500 * time.Millisecond) // far longer than the node stays
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
 		for waiting := true; waiting; {
 			select {
 			case err := <-ended:
 				t.Fatalf("ended with %v although a page is there", err)
 			case <-late:
 				waiting = false
-			default:
+			case <-tick.C:
 				stays()
 			}
 		}

@@ -30,7 +30,7 @@ func dialRaw(t testing.TB, s *gatewaytest.Server, header ...string) *raw {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil { // the longest, of a million fragments, is all computing
 		t.Fatal(err)
 	}
 	r := &raw{t: t, conn: conn, br: bufio.NewReader(conn)}

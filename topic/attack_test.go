@@ -97,8 +97,12 @@ func TestAbuse34_InvalidSignaturesAndReplay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	a.untilCount(t, 1) // so that nobody's way through the validation is overtaken
 	const forgeries = 500
 	for i := range forgeries {
+		if i == 50 { // what is on its way already is looked at
+			eventually(t, "some forged ones to be counted", func() bool { return n.Stats().Dropped[pubsub.RejectInvalidSignature] >= 6 })
+		}
 		forged := bad.message(t, "room", fmt.Sprintf(`"forged %d"`, i), uint64(i), false)
 		if err := bad.send(&pb.RPC{Publish: []*pb.Message{forged}}); err != nil {
 			t.Fatal(err)

@@ -200,6 +200,19 @@ func (s *sink) until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// eventually waits until something holds that nobody tells of.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	late := time.After(patience)
+	for !ok() {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-late:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
 // untilCount waits for n publications.
 func (s *sink) untilCount(t testing.TB, n int) {
 	t.Helper()

@@ -158,6 +158,7 @@ func TestSharedKey(t *testing.T) {
 	}
 	two.Leave()
 	other.untilMember(t, "room", key.PeerID(), false)
+	other.until(t, "told of both", func() bool { return len(other.told()) >= 2 })
 	if told := other.told(); len(told) != 2 {
 		t.Errorf("told %q", told)
 	}

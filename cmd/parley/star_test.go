@@ -327,9 +327,11 @@ func TestStarWithTLS(t *testing.T) {
 
 // TestStarHealth: the subcommand that containers ask with.
 func TestStarHealth(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	free, err := net.Listen("tcp", "127.0.0.2:0") // where nobody else takes the port meanwhile
 	if err != nil {
-		t.Fatal(err)
+		if free, err = net.Listen("tcp", "127.0.0.1:0"); err != nil { // not every system has all of 127.0.0.0/8
+			t.Fatal(err)
+		}
 	}
 	admin := free.Addr().String()
 	free.Close()
@@ -358,8 +360,13 @@ func TestStarHealth(t *testing.T) {
 // that nobody asked for; one that was asked for must be there.
 func TestStarAdminPortTaken(t *testing.T) {
 	const usual = "127.0.0.1:9091"
-	if l, err := net.Listen("tcp", usual); err == nil { // otherwise another program has it
-		defer l.Close()
+	for range 100 { // otherwise another program has it, and one that stays
+		l, err := net.Listen("tcp", usual)
+		if err == nil {
+			defer l.Close()
+			break
+		}
+		<-time.After(50 * time.Millisecond)
 	}
 	p := runStar(t, []string{"PARLEY_STAR_ADMIN=" + usual})
 	if status, _ := p.get("/"); status != 200 {

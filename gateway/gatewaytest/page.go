@@ -17,7 +17,7 @@ import (
 )
 
 // patience bounds every wait of a test page: only a test that fails waits so long.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Dial opens a socket to a gateway; a subprotocol of "" speaks v1.
 func Dial(t testing.TB, url string, header http.Header, subprotocol string) *websocket.Conn {
