@@ -7,12 +7,13 @@ const executablePath = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/c
 const quiet = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 
 export function launch(args: string[] = []): Promise<Browser> {
-  return chromium.launch({ executablePath, args: [...quiet, ...args] })
+  return chromium.launch({ executablePath, timeout: 120_000, args: [...quiet, ...args] })
 }
 
 /** A person's browser: cookies and storage of its own. What goes wrong in its pages is collected. */
 export async function person(browser: Browser, name = '', options: Parameters<Browser['newContext']>[0] = {}): Promise<{ context: BrowserContext; errors: string[] }> {
   const context = await browser.newContext({ viewport: { width: 1200, height: 760 }, ...options })
+  context.setDefaultTimeout(60_000) // a wait is over when what it waits for is there; this is for a slow machine
   const errors: string[] = []
   context.on('weberror', (e) => errors.push(String(e.error())))
   context.on('console', (m) => m.type() === 'error' && errors.push(m.text()))

@@ -350,5 +350,5 @@ const mib = (bytes: number) => `${(bytes / MiB).toFixed(1)} MiB`
 
 /** Waits for a condition, looking at it every few milliseconds. */
 async function until(condition: () => unknown): Promise<void> {
-  await vi.waitUntil(condition, { timeout: 30_000, interval: 15 })
+  await vi.waitUntil(condition, { timeout: 60_000, interval: 15 })
 }

@@ -66,7 +66,7 @@ async function page(identity: string): Promise<{ page: Page; peer: string }> {
   const page = await context.newPage()
   await page.goto(parley.link)
   await page
-    .waitForFunction(() => 'parley' in globalThis, undefined, { timeout: 20_000, polling: 50 })
+    .waitForFunction(() => 'parley' in globalThis, undefined, { polling: 50 })
     .catch(async (error) => expect.fail(`${error}\n${errors.join('\n')}\n${page.url()}\n${await page.content()}`))
   const peer = await page.evaluate(async (identity) => {
     const node = await (globalThis as any).parley.connect({ identity })
@@ -387,5 +387,5 @@ describe('in the browser', () => {
 
 /** Waits for a condition, looking at it every few milliseconds. */
 async function until(condition: () => unknown): Promise<void> {
-  await vi.waitUntil(condition, { timeout: 20_000, interval: 10 })
+  await vi.waitUntil(condition, { timeout: 60_000, interval: 10 })
 }

@@ -198,6 +198,7 @@ describe('for everybody', () => {
     const one = await node()
     const bo = await visit(one, 'Bo')
     const { page } = await visit(one, 'Ada Lovelace', { viewport: { width: 380, height: 700 } })
+    await row(bo.page, 'Ada Lovelace').waitFor()
     await say(page, `A very long word: ${'w'.repeat(300)}`)
     await sees(bo.page, 'A very long word')
     expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(380)

@@ -82,7 +82,6 @@ async function visit(parley: Parley, name: string): Promise<{ page: Page; errors
   const { context, errors } = await person(browser, name)
   ending.push(() => context.close())
   const page = await context.newPage()
-  page.setDefaultTimeout(60_000) // it waits for retries
   await page.goto(parley.link)
   await page.locator('#state[data-state=online]').waitFor({ state: 'attached' })
   return { page, errors }

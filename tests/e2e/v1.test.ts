@@ -71,7 +71,7 @@ async function visit(node: Parley, path = '/'): Promise<Old> {
 
 async function ready(page: Page, errors: string[] = []): Promise<void> {
   await page
-    .waitForFunction('globalThis.ready', undefined, { timeout: 20_000, polling: 20 })
+    .waitForFunction('globalThis.ready', undefined, { polling: 20 })
     .catch(async (error) => expect.fail(`${error}\n${errors.join('\n')}\n${page.url()}\n${await page.content()}`))
 }
 
@@ -81,7 +81,7 @@ const run = ({ page }: Old, call: string): Promise<any> => page.evaluate(`(async
 /** What the page's callbacks wrote down. */
 const log = ({ page }: Old): Promise<unknown[][]> => page.evaluate('log')
 
-const until = (condition: () => unknown) => vi.waitUntil(condition, { timeout: 20_000, interval: 20 })
+const until = (condition: () => unknown) => vi.waitUntil(condition, { timeout: 60_000, interval: 20 })
 
 /** Waits until a page has written this down. */
 async function logs(old: Old, entry: unknown[]): Promise<void> {

@@ -28,7 +28,7 @@ afterAll(async () => {
 })
 
 async function until(condition: () => unknown): Promise<void> {
-  await vi.waitUntil(condition, { timeout: 20_000, interval: 10 })
+  await vi.waitUntil(condition, { timeout: 60_000, interval: 10 })
 }
 
 describe('a js-libp2p peer', () => {
