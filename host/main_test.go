@@ -22,9 +22,6 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		// Looking for a router takes 5 s, whatever happens to the host meanwhile,
-		// and then ends by itself; it has nothing of the host.
-		goleak.IgnoreAnyFunction("github.com/libp2p/go-libp2p/p2p/net/nat/internal/nat.discoverNATs.func1"),
 		// A timer of a closed WebRTC stream, which ends with its deadline.
 		goleak.IgnoreAnyFunction("github.com/pion/sctp.(*Stream).SetReadDeadline.func1"))
 }

@@ -41,6 +41,7 @@ type Node struct {
 	net        *endpoint
 	relay      *relayService // nil unless this node relays for others
 	relays     atomic.Pointer[relayClient]
+	ports      atomic.Pointer[ports] // nil without port mapping
 	pageListen []ma.Multiaddr
 	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
 	maxShaking int          // of each node: circuits that haven't finished their handshake
@@ -169,7 +170,7 @@ func (n *Node) hostOptions(key identity.Key) (_ []libp2p.Option, unused []io.Clo
 	}
 	if !n.cfg.NoNAT {
 		if listensBeyond(n.cfg.Listen) {
-			opts = append(opts, libp2p.NATPortMap())
+			opts = append(opts, libp2p.NATManager(n.mapPorts))
 		}
 		opts = append(opts,
 			libp2p.EnableNATService(),

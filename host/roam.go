@@ -157,6 +157,9 @@ func (r *roamer) moved(now map[netip.Addr]bool) {
 	if relays := r.node.relays.Load(); relays != nil {
 		relays.retry()
 	}
+	if p := r.node.ports.Load(); p != nil {
+		p.keeper.Look()
+	}
 	r.node.Readdress()
 	for _, p := range r.node.livePages() {
 		for _, id := range p.host.Peerstore().Peers() {

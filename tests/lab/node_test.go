@@ -31,6 +31,7 @@ type node struct {
 	server *gatewaytest.Server
 	args   []string
 	env    []string
+	cmd    *exec.Cmd // the last that was started
 
 	mu   sync.Mutex
 	said strings.Builder // what it wrote, for a test that fails
@@ -82,6 +83,7 @@ func (n *node) start() <-chan string {
 	n.t.Helper()
 	cmd := exec.Command(program, n.args...) //nolint:gosec // built by TestMain
 	cmd.Env, cmd.Stderr = n.env, n
+	n.cmd = cmd
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		n.t.Fatal(err)
@@ -109,6 +111,17 @@ var (
 	openLine = regexp.MustCompile(`^\s+open\s+http://localhost:(\d+)`)
 	peerLine = regexp.MustCompile(`^\s+peer\s+(\S+)`)
 )
+
+// stop ends the node in order.
+func (n *node) stop() {
+	n.t.Helper()
+	if err := n.cmd.Process.Signal(os.Interrupt); err != nil {
+		n.t.Fatal(err)
+	}
+	if err := n.cmd.Wait(); err != nil {
+		n.t.Errorf("%s ended: %v", n.Name, err)
+	}
+}
 
 // Write takes what the node writes.
 func (n *node) Write(p []byte) (int, error) {
