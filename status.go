@@ -39,7 +39,7 @@ func (n *Node) makeAdmin() error {
 	a.Add(n.channelsPanel())
 	a.Add(n.networkPanel())
 	a.Add(admin.StarsPanel(n.starRows))
-	a.Add(admin.AddressesPanel(n.httpAddresses, n.p2pAddresses))
+	a.Add(admin.AddressesPanel(n.httpAddresses, n.p2pAddresses, n.outsideFacts))
 	n.admin = a
 	return errors.Join(a.Limits(n.limits), a.Drops(n.drops), n.addMetrics(a), n.addChannelMetrics(a))
 }
@@ -284,6 +284,19 @@ func (n *Node) httpAddresses() []string {
 		list = append(list, l.Addr().String())
 	}
 	return list
+}
+
+// outsideFacts say whether others find a way in, and what the router does for it.
+func (n *Node) outsideFacts() []admin.Fact {
+	reached := map[libnet.Reachability]string{libnet.ReachabilityPublic: "yes", libnet.ReachabilityPrivate: "no"}
+	router, ports := n.host.Router()
+	if router != "" {
+		router += ": " + strings.Join(ports, ", ")
+	}
+	return []admin.Fact{
+		{Name: "reached from outside", Value: cmp.Or(reached[n.host.Reachable()], "not known yet")},
+		{Name: "ports by the router", Value: cmp.Or(router, "none")},
+	}
 }
 
 func (n *Node) p2pAddresses() []string {

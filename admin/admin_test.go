@@ -109,7 +109,8 @@ func TestPanels(t *testing.T) {
 		return []Limit{{Name: "calm", Current: 1, Max: 4}, {Name: "full", Unit: Bytes, Current: 3 << 20, Max: 4 << 20}, {Name: "unknown", Current: math.NaN(), Max: 4}}
 	}))
 	a.Add(DropsPanel(func() []Drop { return []Drop{{"frame", "too long", 0}, {"publication", "page too slow", 3}} }))
-	a.Add(AddressesPanel(func() []string { return []string{"127.0.0.1:1"} }, func() []string { return []string{"/ip4/1.2.3.4/tcp/1"} }))
+	a.Add(AddressesPanel(func() []string { return []string{"127.0.0.1:1"} }, func() []string { return []string{"/ip4/1.2.3.4/tcp/1"} },
+		func() []Fact { return []Fact{{Name: "router", Value: "none"}} }))
 	tests := []struct {
 		id   string
 		rows int
@@ -140,6 +141,9 @@ func TestPanels(t *testing.T) {
 	}
 	if row := panelOf(t, a, "limits").Table.Rows[0]; row[1] != 0.75 || row[2] != "3 MiB" || row[3] != "4 MiB" {
 		t.Errorf("limit row %v", row)
+	}
+	if f := panelOf(t, a, "addresses").Facts; len(f) != 1 || f[0].Value != "none" {
+		t.Errorf("addresses: %+v", f)
 	}
 	if f := panelOf(t, a, "process").Facts; len(f) != 3 || f[0].Unit != Seconds {
 		t.Errorf("process facts %v", f)

@@ -182,8 +182,8 @@ func DropsPanel(list func() []Drop) Panel {
 	}}
 }
 
-// AddressesPanel shows where the node can be reached.
-func AddressesPanel(http, p2p func() []string) Panel {
+// AddressesPanel shows where the node can be reached, with facts about that.
+func AddressesPanel(http, p2p func() []string, facts func() []Fact) Panel {
 	return Panel{ID: "addresses", Title: "Addresses", Help: "What the node really listens on and announces.", Show: func() Section {
 		t := &Table{Columns: []Column{{"for", ""}, {"address", Whole}}}
 		for _, x := range http() {
@@ -192,7 +192,7 @@ func AddressesPanel(http, p2p func() []string) Panel {
 		for _, x := range p2p() {
 			t.Rows = append(t.Rows, []any{"peers", x})
 		}
-		return Section{Table: t}
+		return Section{Facts: facts(), Table: t}
 	}}
 }
 

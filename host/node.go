@@ -42,6 +42,7 @@ type Node struct {
 	relay      *relayService // nil unless this node relays for others
 	relays     atomic.Pointer[relayClient]
 	ports      atomic.Pointer[ports] // nil without port mapping
+	reach      atomic.Int32          // a libnet.Reachability
 	pageListen []ma.Multiaddr
 	base       ma.Multiaddr // /p2p/<node>/p2p-circuit
 	maxShaking int          // of each node: circuits that haven't finished their handshake
@@ -215,6 +216,9 @@ func (n *Node) relayAddrs() []ma.Multiaddr {
 	}
 	return nil
 }
+
+// Reachable is what is known of whether others reach the node by themselves.
+func (n *Node) Reachable() libnet.Reachability { return libnet.Reachability(n.reach.Load()) }
 
 // startRelaying makes the node answer hop streams, for its pages and, if
 // wanted, for others.

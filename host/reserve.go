@@ -122,6 +122,7 @@ func (c *relayClient) matters(e any) bool {
 	switch e := e.(type) {
 	case event.EvtLocalReachabilityChanged:
 		c.reach = e.Reachability
+		c.node.reach.Store(int32(e.Reachability))
 		return true
 	case event.EvtPeerConnectednessChanged:
 		return c.held[e.Peer] != nil && e.Connectedness == libnet.NotConnected

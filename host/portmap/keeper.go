@@ -179,7 +179,7 @@ func (k *Keeper) step(ctx context.Context) time.Duration {
 	k.expire()
 	want := k.wanted()
 	if len(want) == 0 && len(k.all()) == 0 {
-		return 0
+		return 0 // and nobody is asked
 	}
 	if now, err := k.cfg.way(); err != nil || now != k.at {
 		// Another network: what the old gateway had is out of reach, and ends by itself.
@@ -189,6 +189,10 @@ func (k *Keeper) step(ctx context.Context) time.Duration {
 	}
 	if !k.at.gateway.IsValid() {
 		return renewEvery // there may be one later
+	}
+	k.removeOthers(ctx, want)
+	if len(want) == 0 {
+		return 0
 	}
 	if k.router != nil && k.renew(ctx, k.router, want) {
 		return renewEvery
@@ -230,6 +234,29 @@ func (k *Keeper) search(ctx context.Context, want []Port) bool {
 	return true
 }
 
+// removeOthers gives back what isn't wanted any more.
+func (k *Keeper) removeOthers(ctx context.Context, want []Port) {
+	for p, m := range k.all() {
+		if slices.Contains(want, p) {
+			continue
+		}
+		if k.router != nil {
+			k.remove(ctx, p, m)
+		}
+		if ctx.Err() == nil { // else it is for removeAll, which has time
+			k.drop(p)
+		}
+	}
+}
+
+func (k *Keeper) remove(ctx context.Context, p Port, m mapping) {
+	asking, cancel := context.WithTimeout(ctx, askBound)
+	defer cancel()
+	if err := k.router.remove(asking, p.Proto, p.At.Port(), m.outside.Port()); err != nil {
+		k.cfg.Log.Debug("a mapping stays until it ends by itself", "proto", p.Proto, "port", p.At.Port(), "err", err)
+	}
+}
+
 // renew has a router map all that is wanted, and reports whether it does so.
 func (k *Keeper) renew(ctx context.Context, r router, want []Port) bool {
 	asking, cancel := context.WithTimeout(ctx, askBound)
@@ -238,15 +265,6 @@ func (k *Keeper) renew(ctx context.Context, r router, want []Port) bool {
 	if err != nil || !sensible(outside) {
 		k.cfg.Log.Debug("the router tells no outside address", "router", r.String(), "address", outside, "err", err)
 		return false
-	}
-	for p, m := range k.all() {
-		if !slices.Contains(want, p) {
-			asking, cancel := context.WithTimeout(ctx, askBound)
-			err := r.remove(asking, p.Proto, p.At.Port(), m.outside.Port())
-			cancel()
-			k.drop(p)
-			k.cfg.Log.Debug("mapping removed", "proto", p.Proto, "port", p.At.Port(), "err", err)
-		}
 	}
 	failed := 0
 	for _, p := range want {
@@ -257,7 +275,7 @@ func (k *Keeper) renew(ctx context.Context, r router, want []Port) bool {
 			}
 		}
 	}
-	return failed < 2 && (failed == 0 || len(want) > 1)
+	return failed == 0 || failed == 1 && len(want) > 1
 }
 
 // renewOne maps one port, where it can be the outer port that it has or else the
@@ -369,9 +387,7 @@ func (k *Keeper) removeAll() {
 	defer cancel()
 	for p, m := range k.all() {
 		if k.router != nil && ctx.Err() == nil {
-			if err := k.router.remove(ctx, p.Proto, p.At.Port(), m.outside.Port()); err != nil {
-				k.cfg.Log.Debug("a mapping stays until it ends by itself", "proto", p.Proto, "port", p.At.Port(), "err", err)
-			}
+			k.remove(ctx, p, m)
 		}
 	}
 	k.clear()

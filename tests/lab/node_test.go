@@ -183,6 +183,18 @@ func (n *node) panel(id string) [][]any {
 	return nil
 }
 
+// fact gives a fact of the panel of addresses.
+func (n *node) fact(name string) string {
+	n.t.Helper()
+	for _, row := range n.panel("addresses") {
+		if row[0] == name {
+			return row[1].(string)
+		}
+	}
+	n.t.Fatalf("%s has no fact %s", n.Name, name)
+	return ""
+}
+
 // metric gives a metric of the node, 0 for one that isn't there yet.
 func (n *node) metric(name string) (value float64) {
 	n.t.Helper()
