@@ -10,7 +10,7 @@ GOLANGCI_VERSION := v2.15.0
 FUZZTIME         ?= 30s
 FUZZPKGS         ?= ./...
 # The folders whose decoders read what strangers send.
-DECODERS         := ./wire/... ./channel/... ./gateway/... ./star/... ./peer/... ./identity/... ./network/... ./topic/... ./discover/...
+DECODERS         := ./wire/... ./channel/... ./gateway/... ./star/... ./peer/... ./identity/... ./network/... ./topic/... ./discover/... ./host/...
 ARGS             ?=
 BIN              := $(CURDIR)/bin
 # npm parts are there when the workspace is.
@@ -143,7 +143,11 @@ endef
 define need-lab
 export PATH="$$PATH:/usr/sbin:/sbin"; \
 if ! command -v ip >/dev/null; then $(call apt-install,iproute2); fi; \
-if ! command -v nft >/dev/null; then $(call apt-install,nftables); fi
+if ! command -v nft >/dev/null; then $(call apt-install,nftables); fi; \
+if ! command -v miniupnpd >/dev/null; then \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call apt-install,miniupnpd-nftables); \
+	else echo "== miniupnpd is missing: the tests with a router that leads ports in are left out"; fi; \
+fi
 endef
 
 define need-nginx

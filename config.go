@@ -109,6 +109,7 @@ type P2PConfig struct {
 	IPFSGetTimeout        Duration `toml:"ipfsGetTimeout"`
 	StreamTimeout         Duration `toml:"streamTimeout"`
 	MDNS                  bool     `toml:"mdns"`
+	PortMapping           bool     `toml:"portMapping"`
 	DHT                   bool     `toml:"dht"`
 	Bootstrap             []string `toml:"bootstrap"`  // multiaddrs with /p2p/; empty: the public list
 	Relays                []string `toml:"relays"`     // multiaddrs with /p2p/
@@ -198,7 +199,7 @@ func DefaultConfig() Config {
 		P2P: P2PConfig{
 			ProtocolName:   "/p2p-webapp/1.0.0",
 			IPFSGetTimeout: seconds(3), StreamTimeout: seconds(30),
-			MDNS: true, DHT: true,
+			MDNS: true, DHT: true, PortMapping: true,
 			StarBudget: 256 * MiB, // a star is somebody else's line
 			Router:     "node",    // one for all pages: with its own a page costs megabytes
 		},

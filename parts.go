@@ -28,6 +28,7 @@ func (c Config) hostConfig() host.Config {
 	out := host.Config{
 		Listen:       sockets,
 		NoNAT:        loopbackOnly(sockets) || len(sockets) == 0 && len(c.P2P.Listen) > 0,
+		NoPortMap:    !c.P2P.PortMapping,
 		Relays:       c.P2P.Relays,
 		RelayProfile: c.Relay.Profile,
 		RelayAllow:   c.Relay.allowed(),

@@ -37,6 +37,8 @@ type Config struct {
 	// NoNAT turns off what only makes sense across routers: port mapping,
 	// AutoNAT and hole punching.
 	NoNAT bool
+	// NoPortMap leaves the router alone (p2p.portMapping).
+	NoPortMap bool
 
 	// Relays are multiaddrs of circuit relays, each ending in /p2p/<id>
 	// (p2p.relays). The node keeps a reservation at up to two of them while it

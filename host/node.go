@@ -170,7 +170,7 @@ func (n *Node) hostOptions(key identity.Key) (_ []libp2p.Option, unused []io.Clo
 		opts = append(opts, libp2p.DisableMetrics())
 	}
 	if !n.cfg.NoNAT {
-		if listensBeyond(n.cfg.Listen) {
+		if listensBeyond(n.cfg.Listen) && !n.cfg.NoPortMap {
 			opts = append(opts, libp2p.NATManager(n.mapPorts))
 		}
 		opts = append(opts,

@@ -34,7 +34,7 @@ func wayOut() (way, error) {
 func find(ctx context.Context, at way, take func(router) bool) {
 	ctx, cancel := context.WithTimeout(ctx, findBound)
 	byUPnP := make(chan []router, 1)
-	go func() { byUPnP <- findUPnP(ctx, at, netip.AddrPortFrom(at.gateway, ssdpPort), ssdpGroup) }()
+	go func() { byUPnP <- findUPnP(ctx, ssdp(at)) }()
 	r := findPMP(ctx, netip.AddrPortFrom(at.gateway, pmpPort))
 	done := r != nil && take(r)
 	if done {

@@ -87,7 +87,7 @@ type Keeper struct {
 // mapping is one that the router made.
 type mapping struct {
 	outside netip.AddrPort
-	until   time.Time // zero: for ever
+	until   time.Time
 }
 
 // New makes a keeper that wants nothing yet. It asks nobody before Want.
@@ -177,8 +177,7 @@ func (k *Keeper) run(ctx context.Context) {
 // somebody wakes the keeper.
 func (k *Keeper) step(ctx context.Context) time.Duration {
 	k.expire()
-	want := k.wanted()
-	if len(want) == 0 && len(k.all()) == 0 {
+	if k.idle() {
 		return 0 // and nobody is asked
 	}
 	if now, err := k.cfg.way(); err != nil || now != k.at {
@@ -190,6 +189,7 @@ func (k *Keeper) step(ctx context.Context) time.Duration {
 	if !k.at.gateway.IsValid() {
 		return renewEvery // there may be one later
 	}
+	want := k.wanted()
 	k.removeOthers(ctx, want)
 	if len(want) == 0 {
 		return 0
@@ -291,11 +291,11 @@ func (k *Keeper) renewOne(ctx context.Context, r router, p Port, outside netip.A
 		outer, life, err := r.add(asking, p.Proto, inner, wished)
 		cancel()
 		if err == nil {
-			m := mapping{outside: netip.AddrPortFrom(outside, outer)}
-			if life > 0 {
-				m.until = time.Now().Add(life)
+			if life <= 0 || life > lifetime {
+				life = lifetime // a router that doesn't answer for so long is not what it was
 			}
-			k.keep(p, m)
+			until := time.Now().Add(max(life, 3*renewEvery))
+			k.keep(p, mapping{outside: netip.AddrPortFrom(outside, outer), until: until})
 			return nil
 		}
 		if !errors.Is(err, errPort) || try == otherPorts {
@@ -308,6 +308,13 @@ func (k *Keeper) renewOne(ctx context.Context, r router, p Port, outside netip.A
 // sensible reports whether an address can be one at which a router is seen.
 func sensible(a netip.Addr) bool {
 	return a.Is4() && a.IsGlobalUnicast() && a.As4()[0] != 0
+}
+
+// idle reports that there is nothing to do.
+func (k *Keeper) idle() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.want) == 0 && len(k.held) == 0
 }
 
 // wanted are the ports that the gateway can lead to: those on all addresses, and on
@@ -357,7 +364,7 @@ func (k *Keeper) drop(p Port) {
 // expire drops what a router that no longer answers has ended by now.
 func (k *Keeper) expire() {
 	for p, m := range k.all() {
-		if !m.until.IsZero() && time.Now().After(m.until) {
+		if time.Now().After(m.until) {
 			k.drop(p)
 		}
 	}

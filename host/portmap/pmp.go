@@ -50,8 +50,7 @@ func (r *pmp) add(ctx context.Context, proto string, inner, wished uint16) (uint
 	if err == nil && (outer == 0 || seconds == 0) {
 		err = errors.New("NAT-PMP: a mapping to nowhere")
 	}
-	// A router that gives days is asked again long before.
-	return outer, min(time.Duration(seconds)*time.Second, 24*time.Hour), err
+	return outer, time.Duration(seconds) * time.Second, err
 }
 
 func (r *pmp) remove(ctx context.Context, proto string, inner, _ uint16) error {

@@ -15,7 +15,8 @@ import (
 // Words of SSDP (UPnP Device Architecture 1.1, 1.3).
 const (
 	ssdpPort     = 1900
-	ssdpWait     = 3 * time.Second // for answers; they come within MX
+	ssdpWait     = 3 * time.Second        // for the first answer, which comes within MX
+	ssdpSettle   = 500 * time.Millisecond // for the others: those of one device come together
 	maxLocations = 4
 	maxAnswer    = 4 << 10 // bytes
 )
@@ -28,12 +29,24 @@ var searched = []string{
 	"urn:schemas-upnp-org:device:InternetGatewayDevice:2",
 }
 
+// search is where a gateway is asked whether it is one, and for how long.
+type search struct {
+	at           way
+	targets      []netip.AddrPort
+	wait, settle time.Duration
+}
+
+// ssdp asks by multicast, and the gateway by itself too, for networks without.
+func ssdp(at way) search {
+	return search{at, []netip.AddrPort{netip.AddrPortFrom(at.gateway, ssdpPort), ssdpGroup}, ssdpWait, ssdpSettle}
+}
+
 // locate gives the addresses of descriptions that the gateway tells of itself. What
 // others tell, or what lies elsewhere, doesn't count.
-func locate(ctx context.Context, at way, targets ...netip.AddrPort) (out []*url.URL) {
-	ctx, cancel := context.WithTimeout(ctx, ssdpWait)
+func (s search) locate(ctx context.Context) (out []*url.URL) {
+	ctx, cancel := context.WithTimeout(ctx, s.wait)
 	defer cancel()
-	c, err := new(net.ListenConfig).ListenPacket(ctx, "udp4", netip.AddrPortFrom(at.inside, 0).String())
+	c, err := new(net.ListenConfig).ListenPacket(ctx, "udp4", netip.AddrPortFrom(s.at.inside, 0).String())
 	if err != nil {
 		return nil
 	}
@@ -42,7 +55,7 @@ func locate(ctx context.Context, at way, targets ...netip.AddrPort) (out []*url.
 	for _, kind := range searched {
 		q := []byte("M-SEARCH * HTTP/1.1\r\nHOST: " + ssdpGroup.String() +
 			"\r\nMAN: \"ssdp:discover\"\r\nMX: 2\r\nST: " + kind + "\r\n\r\n")
-		for _, to := range targets {
+		for _, to := range s.targets {
 			_, _ = c.WriteTo(q, net.UDPAddrFromAddrPort(to)) // one of them may get through
 		}
 	}
@@ -53,13 +66,12 @@ func locate(ctx context.Context, at way, targets ...netip.AddrPort) (out []*url.
 			break // the time is over
 		}
 		who := from.(*net.UDPAddr).AddrPort().Addr().Unmap()
-		u := location(buf[:n], at.gateway)
-		if who != at.gateway || u == nil || slices.ContainsFunc(out, func(o *url.URL) bool { return *o == *u }) {
+		u := location(buf[:n], s.at.gateway)
+		if who != s.at.gateway || u == nil || slices.ContainsFunc(out, func(o *url.URL) bool { return *o == *u }) {
 			continue
 		}
 		if out = append(out, u); len(out) == 1 {
-			// The other answers of one device come together.
-			defer time.AfterFunc(ssdpWait/6, cancel).Stop()
+			defer time.AfterFunc(s.settle, cancel).Stop()
 		}
 	}
 	return out

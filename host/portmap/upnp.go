@@ -52,17 +52,17 @@ type upnp struct {
 func (r *upnp) String() string { return "UPnP at " + r.control.Hostname() }
 
 // findUPnP asks for gateways and gives the services of those that answer.
-func findUPnP(ctx context.Context, at way, targets ...netip.AddrPort) (out []router) {
-	for _, u := range locate(ctx, at, targets...) {
+func findUPnP(ctx context.Context, s search) (out []router) {
+	for _, u := range s.locate(ctx) {
 		services, err := describe(ctx, u)
 		if err != nil {
 			continue
 		}
 		for _, kind := range mappers {
-			for _, s := range services {
-				if s.Type == kind && len(out) < maxServices {
-					if control, err := u.Parse(strings.TrimSpace(s.Control)); err == nil && isOf(control, at.gateway) {
-						out = append(out, &upnp{control: control, service: kind, inside: at.inside})
+			for _, one := range services {
+				if one.Type == kind && len(out) < maxServices {
+					if control, err := u.Parse(strings.TrimSpace(one.Control)); err == nil && isOf(control, s.at.gateway) {
+						out = append(out, &upnp{control: control, service: kind, inside: s.at.inside})
 					}
 				}
 			}
