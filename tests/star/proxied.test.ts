@@ -7,6 +7,7 @@ import { connect, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { onThatPort } from '../e2e/parley.js'
 import { exchange, NpmPeer, recordedId, stacks, type Stack } from './npm.js'
 import { Raw, ways } from './raw.js'
 import { file, open, Star, type Options } from './server.js'
@@ -157,28 +158,31 @@ describe.runIf(nginxIsHere || process.env.PARLEY_LONG)('A-13 behind nginx', () =
     star = await Star.start({ TrustedProxies: ['127.0.0.1/32'] })
     free = await Star.start(open)
     folder = mkdtempSync(join(tmpdir(), 'parley-nginx-'))
-    port.star = await freePort()
-    port.free = await freePort()
     const site = (listen: number, to: number) => `server {
       listen 127.0.0.1:${listen} ssl; ssl_certificate ${file('cert.pem')}; ssl_certificate_key ${file('key.pem')};
       location / { proxy_pass http://127.0.0.1:${to}; proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;
         proxy_set_header Connection $connection_upgrade; proxy_set_header Host $http_host;
         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for; proxy_set_header X-Forwarded-Proto $scheme; } }`
-    writeFileSync(join(folder, 'nginx.conf'), `daemon off; pid ${folder}/pid; error_log stderr; events {}
+    const conf = () => `daemon off; pid ${folder}/pid; error_log stderr; events {}
       http { access_log off; map $http_upgrade $connection_upgrade { default upgrade; '' close; }
         ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((n) => `${n}_temp_path ${folder}/${n};`).join(' ')}
-        ${site(port.star, star.port)} ${site(port.free, free.port)} }`)
+        ${site(port.star, star.port)} ${site(port.free, free.port)} }`
     if (!nginxIsHere) throw new Error('nginx is missing: make long installs it')
-    nginx = spawn('nginx', ['-c', join(folder, 'nginx.conf'), '-p', folder, '-e', 'stderr'], { stdio: ['ignore', 'inherit', 'inherit'] })
-    for (let i = 0; ; i++) {
-      if (await fetch(`https://127.0.0.1:${port.free}`).then((r) => r.ok, () => false)) break
-      if (i === 600) throw new Error('nginx does not serve')
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
+    await onThatPort(async () => { // what was free may be taken by now
+      port.star = await freePort()
+      port.free = await freePort()
+      writeFileSync(join(folder, 'nginx.conf'), conf())
+      nginx = spawn('nginx', ['-c', join(folder, 'nginx.conf'), '-p', folder, '-e', 'stderr'], { stdio: ['ignore', 'inherit', 'inherit'] })
+      while (!(await fetch(`https://127.0.0.1:${port.free}`).then((r) => r.ok, () => false))) {
+        if (nginx.exitCode !== null) throw new Error('nginx does not serve')
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    })
   })
   afterAll(async () => {
-    nginx?.kill()
-    await Promise.all([star.stop(), free.stop()])
+    const ended = new Promise((resolve) => nginx.once('close', resolve))
+    nginx.kill()
+    await Promise.all([star.stop(), free.stop(), nginx.exitCode ?? ended])
     rmSync(folder, { recursive: true })
   })
 
