@@ -109,7 +109,7 @@ node_modules/.installed: $(wildcard package-lock.json)
 ifneq ($(NPM),)
 	@$(need-npm)
 	@echo "== npm packages"
-	npm ci
+	npm ci --fetch-retries=5
 	@touch $@
 endif
 

@@ -22,7 +22,8 @@ function installed(stack) {
 
 function install(stack) {
   console.error(`== npm packages of the original star programs (${stack})`)
-  const { status, error } = spawnSync('npm', ['ci', '--no-progress', '--loglevel=error'], { cwd: join(here, stack), stdio: ['ignore', 2, 2] })
+  const args = ['ci', '--no-progress', '--loglevel=error', '--fetch-retries=5'] // a registry has its moments
+  const { status, error } = spawnSync('npm', args, { cwd: join(here, stack), stdio: ['ignore', 2, 2] })
   if (error || status !== 0) throw new Error(`npm ci in ${stack}: ${error?.message ?? `exit ${status}`}`)
   writeFileSync(join(here, stack, 'node_modules', '.installed'), wanted(stack))
 }
