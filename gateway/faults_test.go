@@ -26,6 +26,12 @@ type faulty struct {
 	*gatewaytest.Backend
 	pages chan gateway.Page
 	stops chan network.Protocol
+	goOn  chan struct{} // starting "slow", and leaving where waits is set, wait for it
+	waits bool          // leaving does
+}
+
+func newFaulty() *faulty {
+	return &faulty{Backend: gatewaytest.NewBackend(), pages: make(chan gateway.Page, 100), stops: make(chan network.Protocol, 100), goOn: make(chan struct{})}
 }
 
 func (b *faulty) Join(ctx context.Context, req gateway.JoinRequest, page gateway.Page) (gateway.Peer, error) {
@@ -48,10 +54,20 @@ func (p *faultyPeer) Stop(name network.Protocol) error {
 }
 
 func (p *faultyPeer) Start(name network.Protocol) error {
-	if name == "panic" {
+	switch name {
+	case "panic":
 		panic("a fault of the backend")
+	case "slow":
+		<-p.b.goOn
 	}
 	return p.Peer.Start(name)
+}
+
+func (p *faultyPeer) Leave() {
+	if p.b.waits {
+		<-p.b.goOn
+	}
+	p.Peer.Leave()
 }
 
 func (p *faultyPeer) Publish(ctx context.Context, topic string, c network.Content) error {
@@ -69,7 +85,7 @@ func (p *faultyPeer) Publish(ctx context.Context, topic string, c network.Conten
 
 func startFaulty(t *testing.T, opts ...gatewaytest.Option) (*gatewaytest.Server, *faulty) {
 	t.Helper()
-	b := &faulty{Backend: gatewaytest.NewBackend(), pages: make(chan gateway.Page, 100), stops: make(chan network.Protocol, 100)}
+	b := newFaulty()
 	return gatewaytest.Start(t, append(opts, gatewaytest.WithBackend(b.Backend), gatewaytest.Around(b))...), b
 }
 
@@ -276,6 +292,32 @@ func TestRefusal_HoldsUpNoPage(t *testing.T) {
 	}
 	<-d.refusing
 	goOn()
+}
+
+// TestChannel_PageGoesWhileContentsCome: a page that is on its way out takes no
+// content any more; the other end is told that it is gone, and not that the channel
+// was closed in order.
+func TestChannel_PageGoesWhileContentsCome(t *testing.T) {
+	s, b := startFaulty(t)
+	ann, bob := gatewaytest.Join2(t, s, v2.HelloFrame{}), gatewaytest.Join2(t, s, v2.HelloFrame{})
+	page := <-b.pages
+	ann.JoinSpace("s")
+	ann.Listen("s", "p")
+	ann.Call("start", map[string]any{"protocol": "chat"})
+	bob.JoinSpace("s")
+	bob.Open("s", ann.Welcome.Peer, "p", 1)
+	d := &stuckDelivery{from: someone(t), refusing: make(chan struct{}), goOn: make(chan struct{})}
+	goOn := sync.OnceFunc(func() { close(d.goOn) })
+	defer goOn()
+	if err := page.Receive(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	_ = ann.WS.Close(websocket.StatusNormalClosure, "")
+	<-d.refusing // its session takes nothing any more, and has not left its channels yet
+	bob.Content(1, []byte("late"))
+	if code, text := bob.WantEnd(1); code != identity.CodeUnknown || text != "the page is gone" {
+		t.Errorf("ended with %q %q", code, text)
+	}
 }
 
 func someone(t *testing.T) identity.PeerID {

@@ -235,13 +235,22 @@ func (g *Gateway) joinFree(ctx context.Context, s *session, key identity.Key) er
 		select {
 		case <-left:
 		case <-late.C:
-			if !g.frees(key.PeerID()) {
+			if !g.frees(key.PeerID()) && !closed(left) { // a session that has ended just now is no longer among them
 				return err
 			}
 			late.Reset(reloadWait)
 		case <-ctx.Done():
 			return err
 		}
+	}
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
 }
 

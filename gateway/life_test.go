@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -171,6 +172,27 @@ func TestG_R10_ReloadKeepsItsKey(t *testing.T) {
 			}
 			next.ID, next.Key = p.ID, p.Key
 			p = next
+		}
+	})
+}
+
+// TestReload_WaitsForItsPeer has a peer that takes its time to leave: the page
+// that reloads gets its key as soon as it is free, and another tab is told at once.
+func TestReload_WaitsForItsPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, b := startFaulty(t, gatewaytest.WithListener(gatewaytest.NewPipes()))
+		b.waits = true
+		p := gatewaytest.Join1(t, s)
+		key := fmt.Sprintf(`{"peerkey":%q}`, p.Key)
+		began := time.Now()
+		next := gatewaytest.Open1(t, s)
+		if e := next.Fail("peer", key); !strings.Contains(e.Message, "already in use") || time.Since(began) > time.Second {
+			t.Errorf("while it is there: %v after %v", e, time.Since(began))
+		}
+		_ = p.WS.Close(websocket.StatusGoingAway, "")
+		time.AfterFunc(10*time.Second, func() { close(b.goOn) })
+		if f := next.Response(next.Request("peer", key)); f.Error != nil {
+			t.Errorf("after a reload: %v", *f.Error)
 		}
 	})
 }

@@ -4,7 +4,10 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/parley-p2p/parley/gateway"
 	"github.com/parley-p2p/parley/gateway/access"
 	"github.com/parley-p2p/parley/gateway/consent"
 	"github.com/parley-p2p/parley/gateway/gatewaytest"
@@ -20,7 +23,7 @@ func (kept) Save([]byte) error     { return nil }
 
 // allowed starts a gateway that a page of another site may use for some names,
 // and gives the server as that page sees it.
-func allowed(t *testing.T, scope consent.Scope) (s, theirs *gatewaytest.Server, book *consent.Book) {
+func allowed(t *testing.T, scope consent.Scope, opts ...gatewaytest.Option) (s, theirs *gatewaytest.Server, book *consent.Book) {
 	t.Helper()
 	book, err := consent.Open(kept{})
 	if err != nil {
@@ -30,7 +33,7 @@ func allowed(t *testing.T, scope consent.Scope) (s, theirs *gatewaytest.Server, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	s = gatewaytest.Start(t, gatewaytest.WithAccess(access.Config{Bearer: "test-token", Grants: book}))
+	s = gatewaytest.Start(t, append(opts, gatewaytest.WithAccess(access.Config{Bearer: "test-token", Grants: book}))...)
 	book.OnEnd(s.Gateway.Dismiss)
 	return s, s.As(http.Header{"Origin": {"https://a.example"}}, access.GrantPrefix+a.Token), book
 }
@@ -91,6 +94,33 @@ func TestConsent_TakenBackEndsSessions(t *testing.T) {
 	}
 	gatewaytest.WaitFor(t, "the other session to end, whether or not its socket was known to be lost", func() bool { return s.Gateway.Sessions() == 1 })
 	own.Call("status", map[string]any{})
+}
+
+// A session whose socket has ended, though its reader is busy still, goes with the
+// permission: it gets no grace.
+func TestConsent_TakenBackWhileASocketEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newFaulty()
+		scope := consent.Scope{Protocols: []string{"slow"}, Topics: []string{"room"}}
+		s, theirs, book := allowed(t, scope, gatewaytest.WithListener(gatewaytest.NewPipes()), gatewaytest.WithBackend(b.Backend), gatewaytest.Around(b),
+			gatewaytest.WithConfig(gateway.Config{SessionBuffer: 64 << 10, MaxMessage: 64 << 10}))
+		p := gatewaytest.Join2(t, theirs, v2.HelloFrame{})
+		page := <-b.pages
+		p.Call("subscribe", map[string]any{"topic": "room"})
+		p.Request("start", map[string]any{"protocol": "slow"})
+		for range 2 { // the page confirms nothing, and is let go
+			page.Publish(network.Publication{Topic: "room", From: someone(t), Content: network.Content{Type: network.JSON, Data: []byte(strings.Repeat("1", 20<<10))}})
+		}
+		time.Sleep(31 * time.Second)
+		if err := book.Forget("https://a.example"); err != nil {
+			t.Fatal(err)
+		}
+		close(b.goOn)
+		synctest.Wait()
+		if n := s.Gateway.Sessions(); n != 0 {
+			t.Errorf("%d sessions are left", n)
+		}
+	})
 }
 
 // Pages of other sites speak v2; v1 has no words for what is not allowed.
