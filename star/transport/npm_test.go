@@ -23,6 +23,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/parley-p2p/parley/identity"
+	"github.com/parley-p2p/parley/star/cluster/natstest"
 	"github.com/parley-p2p/parley/star/internal/npmtest"
 	"github.com/parley-p2p/parley/star/internal/startest"
 	"github.com/parley-p2p/parley/star/transport"
@@ -410,7 +411,7 @@ func TestB_4_HeartbeatOfTheOldServer(t *testing.T) {
 // themselves.
 func TestB_5_ServerIsKilledAndComesBack(t *testing.T) {
 	eachStack(t, func(t *testing.T, w *world, stack npmtest.Stack) {
-		server := npmtest.Serve(t, stack, nil)
+		server := npmtest.Serve(t, stack, map[string]any{"port": natstest.FreePorts(t, 1)[0]}) // nobody takes it meanwhile
 		at := server.Multiaddr()
 		a, b := w.node(onLoopback()).listen(w, at), w.node(onLoopback()).listen(w, at)
 		a.state(at, transport.Joined)

@@ -34,7 +34,7 @@ const ready = 30 * time.Second
 func Start(t testing.TB, n int, change ...func(*server.Options)) *Servers {
 	t.Helper()
 	s := &Servers{t: t, list: make([]*server.Server, n)}
-	ports := freePorts(t, 2*n)
+	ports := FreePorts(t, 2*n)
 	var routes []string
 	for i := range n {
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", ports[n+i]))
@@ -145,10 +145,10 @@ func (s *Servers) Leader(bucket string) int {
 	return -1
 }
 
-// freePorts gives ports that nobody listens on. They are below those that systems
+// FreePorts gives ports that nobody listens on. They are below those that systems
 // take for outgoing connections, so that none of these has one when a server that was
 // killed starts again.
-func freePorts(t testing.TB, n int) (ports []int) {
+func FreePorts(t testing.TB, n int) (ports []int) {
 	const lowest, highest = 10_000, 32_000
 	for tries := 0; len(ports) < n; tries++ {
 		port := lowest + rand.IntN(highest-lowest)
