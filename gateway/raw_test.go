@@ -166,81 +166,8 @@ func (r *raw) until(n int) (o outcome) {
 }
 
 const (
-	unknown  = `{"requestid":1,"method":"x","isresponse":false}`
-	answered = `{"requestid":1,"method":"","error":{"code":400,"message":"unknown method: x"},"isresponse":true}`
+	unknown = `{"requestid":1,"method":"x","isresponse":false}`
 )
-
-// TestAbuse19_RFC6455 is our own table of the standard's rules. Where the
-// library is more lenient the row says so.
-func TestAbuse19_RFC6455(t *testing.T) {
-	s := gatewaytest.Start(t)
-	all := func(frames ...[]byte) []byte { return bytes.Join(frames, nil) }
-	tests := []struct {
-		name  string
-		sent  []byte
-		code  int
-		texts int
-		pongs []string
-	}{
-		{"a text", all(frame(fin|opText, unknown)), 1000, 1, nil},
-		{"a text in a binary message", all(frame(fin|opBinary, unknown)), 1000, 1, nil},
-		{"an empty text is malformed, no more", all(frame(fin|opText, ""), frame(fin|opText, unknown)), 1000, 1, nil},
-		{"fragments", all(frame(opText, unknown[:5]), frame(opCont, unknown[5:9]), frame(fin|opCont, unknown[9:])), 1000, 1, nil},
-		{"empty fragments", all(frame(opText, ""), frame(opCont, unknown), frame(opCont, ""), frame(fin|opCont, "")), 1000, 1, nil},
-		{"a ping between fragments", all(frame(opText, unknown[:5]), frame(fin|opPing, "p"), frame(fin|opCont, unknown[5:])), 1000, 1, []string{"p"}},
-		{"ping of 125 bytes", all(frame(fin|opPing, strings.Repeat("p", 125))), 1000, 0, []string{strings.Repeat("p", 125)}},
-		{"an empty ping", all(frame(fin|opPing, "")), 1000, 0, []string{""}},
-		{"a pong that nobody asked for", all(frame(fin|opPong, "x"), frame(fin|opText, unknown)), 1000, 1, nil},
-		{"ping of 126 bytes", frame(fin|opPing, strings.Repeat("p", 126)), 1002, 0, nil},
-		{"a fragmented ping", frame(opPing, "p"), 1002, 0, nil},
-		{"a fragmented close", frame(opClose, "\x03\xe8"), 1002, 0, nil},
-		{"reserved bit 1, which is deflate's", frame(fin|rsv1|opText, unknown), 1002, 0, nil},
-		{"reserved bit 2", frame(fin|rsv2|opText, unknown), 1002, 0, nil},
-		{"reserved bit 3", frame(fin|rsv3|opText, unknown), 1002, 0, nil},
-		{"reserved bit in a ping", frame(fin|rsv1|opPing, ""), 1002, 0, nil},
-		{"opcode 3", frame(fin|3, ""), 1002, 0, nil},
-		{"opcode 7", frame(fin|7, ""), 1002, 0, nil},
-		{"opcode 11", frame(fin|11, ""), 1002, 0, nil},
-		{"opcode 15", frame(fin|15, ""), 1002, 0, nil},
-		{"a continuation of nothing", frame(fin|opCont, "x"), 1002, 0, nil},
-		{"a text inside a fragmented text", all(frame(opText, "x"), frame(fin|opText, unknown)), 1002, 0, nil},
-		{"close 1000", frame(fin|opClose, "\x03\xe8bye"), 1000, 0, nil},
-		{"close without a code", frame(fin|opClose, ""), 0, 0, nil},
-		{"close 3000", frame(fin|opClose, "\x0b\xb8"), 3000, 0, nil},
-		{"close 4999", frame(fin|opClose, "\x13\x87"), 4999, 0, nil},
-		{"close with half a code", frame(fin|opClose, "\x03"), 1002, 0, nil},
-		{"close 999", frame(fin|opClose, "\x03\xe7"), 1002, 0, nil},
-		{"close 1004", frame(fin|opClose, "\x03\xec"), 1002, 0, nil},
-		{"close 1005", frame(fin|opClose, "\x03\xed"), 1002, 0, nil},
-		{"close 1006", frame(fin|opClose, "\x03\xee"), 1002, 0, nil},
-		{"close 1016", frame(fin|opClose, "\x03\xf8"), 1002, 0, nil},
-		{"close 2999", frame(fin|opClose, "\x0b\xb7"), 1002, 0, nil},
-		{"close 5000", frame(fin|opClose, "\x13\x88"), 1002, 0, nil},
-		// RFC 6455 §5.2 asks for the shortest form; the library takes any.
-		{"a length longer than it need be", all([]byte{fin | opText, 0x80 | 126, 0, byte(len(unknown)), 0, 0, 0, 0}, []byte(unknown)), 1000, 1, nil},
-		// RFC 6455 §5.5.1 asks for UTF-8 in the reason; the library gives it back as it came.
-		{"close with a reason that isn't UTF-8", frame(fin|opClose, "\x03\xe8\xff"), 1000, 0, nil},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			r := dialRaw(t, s)
-			r.send(tt.sent)
-			wait := -1
-			if tt.texts+len(tt.pongs) > 0 {
-				wait = tt.texts + len(tt.pongs)
-			}
-			o := r.until(wait)
-			if o.code != tt.code || len(o.texts) != tt.texts || strings.Join(o.pongs, ",") != strings.Join(tt.pongs, ",") {
-				t.Errorf("closed with %d %q, %d texts, pongs %q; want %d, %d, %q", o.code, o.reason, len(o.texts), o.pongs, tt.code, tt.texts, tt.pongs)
-			}
-			for _, text := range o.texts {
-				if text != answered {
-					t.Errorf("got %s", text)
-				}
-			}
-		})
-	}
-}
 
 func TestAbuse10_FrameLengthOverflow(t *testing.T) {
 	s := gatewaytest.Start(t)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -234,16 +235,46 @@ func conformanceCases() []conformanceCase {
 	for _, n := range []int{0, 125, 126, 127, 128, 4096, 4097, 65535, 65536} {
 		cases = append(cases, echoed(fmt.Sprintf("1 text of %d", n), fr(0x81, big[:n])), echoed(fmt.Sprintf("1 binary of %d", n), fr(0x82, big[:n])))
 	}
+	// The standard asks for the shortest form of a length; any is taken, but not by control frames.
+	wide := func(first byte, size int, payload string) []byte {
+		head := []byte{first, 0xfe}
+		if size == 2 {
+			head = binary.BigEndian.AppendUint16(head, uint16(len(payload)))
+		} else {
+			head[1] = 0xff
+			head = binary.BigEndian.AppendUint64(head, uint64(len(payload)))
+		}
+		return append(append(head, 0, 0, 0, 0), payload...)
+	}
+	end := masked(nil, bye)
+	cases = append(cases,
+		conformanceCase{name: "1 a length in 2 bytes that needs none", raw: append(wide(0x81, 2, "abc"), end...), want: []frame{fr(0x81, "abc"), bye}},
+		conformanceCase{name: "1 a length in 8 bytes that needs none", raw: append(wide(0x81, 8, "abc"), end...), want: []frame{fr(0x81, "abc"), bye}},
+		conformanceCase{name: "1 a length in 8 bytes that needs 2", raw: append(wide(0x82, 8, big[:300]), end...), want: []frame{fr(0x82, big[:300]), bye}},
+		conformanceCase{name: "2 a ping whose length has 2 bytes", raw: wide(0x89, 2, "p"), want: []frame{closing(1002, "")}},
+		conformanceCase{name: "7 a close whose length has 8 bytes", raw: wide(0x88, 8, "\x03\xe8"), want: []frame{closing(1002, "")}},
+		fails("3 rsv in a continuation", 1002, fr(0x01, "a"), fr(0xc0, "b")), fails("3 all rsv bits", 1002, fr(0xf2, "a")),
+		fails("5 fragmented pong", 1002, fr(0x0a, "a")), fails("5 fragmented close", 1002, fr(0x08, "\x03\xe8")),
+		fails("5 binary inside text", 1002, fr(0x01, "a"), fr(0x02, "b")), fails("2 pong of 126", 1002, fr(0x8a, big[:126])),
+		conformanceCase{name: "5 pong between", in: []frame{fr(0x01, "a"), fr(0x8a, "p"), fr(0x80, "b"), bye}, want: []frame{fr(0x81, "ab"), bye}},
+		conformanceCase{name: "7 close between fragments", in: []frame{fr(0x01, "a"), bye}, want: []frame{bye}},
+		conformanceCase{name: "5 unmasked continuation", raw: append(masked(nil, fr(0x01, "a")), 0x80, 1, 'b'), want: []frame{closing(1002, "")}},
+		conformanceCase{name: "5 continuation after a message", in: []frame{fr(0x81, "a"), fr(0x80, "b")}, want: []frame{fr(0x81, "a"), closing(1002, "")}},
+	)
+	for i := range 5 {
+		in := []frame{fr(0x01, "a😀b"[:1+i]), fr(0x8a, ""), fr(0x80, "a😀b"[1+i:]), bye}
+		cases = append(cases, conformanceCase{name: fmt.Sprintf("6 a character cut after %d bytes", i), in: in, want: []frame{fr(0x81, "a😀b"), bye}})
+	}
 	for _, op := range []byte{3, 4, 5, 6, 7, 11, 12, 13, 14, 15} {
 		cases = append(cases, fails(fmt.Sprintf("4 opcode %d", op), 1002, fr(0x80|op, "")), fails(fmt.Sprintf("4 opcode %d with data", op), 1002, fr(0x80|op, "x")))
 	}
 	for i, bad := range []string{"\xff", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "ok\xe2\x82", "\x80"} {
 		cases = append(cases, fails(fmt.Sprintf("6 bad text %d", i), 1007, fr(0x81, bad)), fails(fmt.Sprintf("6 bad text %d in fragments", i), 1007, fr(0x01, bad[:1]), fr(0x80, bad[1:])))
 	}
-	for _, code := range []int{1000, 1001, 1002, 1003, 1007, 1011, 1012, 1013, 3000, 3999, 4000, 4999} {
+	for _, code := range []int{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999} {
 		cases = append(cases, conformanceCase{name: fmt.Sprintf("7.7 close %d", code), in: []frame{closing(code, "r")}, want: []frame{closing(code, "")}})
 	}
-	for _, code := range []int{0, 999, 1004, 1005, 1006, 1016, 1100, 2000, 2999, 5000, 65535} {
+	for _, code := range []int{0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535} {
 		payload := binary.BigEndian.AppendUint16(nil, uint16(code))
 		cases = append(cases, fails(fmt.Sprintf("7.9 close %d", code), 1002, frame{0x88, payload}))
 	}
@@ -257,7 +288,8 @@ func repeat(f frame, n int) (out []frame) {
 	return out
 }
 
-func TestConformance(t *testing.T) {
+// TestAbuse19_RFC6455 is our own table of the standard's rules.
+func TestAbuse19_RFC6455(t *testing.T) {
 	for _, c := range conformanceCases() {
 		raw := c.raw
 		for _, f := range c.in {
@@ -377,5 +409,33 @@ func TestClaimedLengthCostsLittle(t *testing.T) {
 	c.Release()
 	if mem.Used() != 0 {
 		t.Errorf("%d bytes still lent", mem.Used())
+	}
+}
+
+// TestAbuse14_DeflateIsNotSpoken: compression, which every browser offers, isn't
+// agreed on, and a compressed message ends the connection.
+func TestAbuse14_DeflateIsNotSpoken(t *testing.T) {
+	var mem ws.Memory
+	srv := echoServer(t, &mem)
+	c, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	br := bufio.NewReader(c)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Extensions") != "" {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	if _, err := c.Write(masked(nil, fr(0xc1, "\xaa\x56\x2a\x4b"))); err != nil {
+		t.Fatal(err)
+	}
+	want := closing(1002, "")
+	if got, err := readFrames(br); err != nil || len(got) != 1 || got[0].first != want.first || !bytes.Equal(got[0].payload, want.payload) {
+		t.Errorf("got %v, %v; want %v", got, err, want)
 	}
 }

@@ -190,7 +190,7 @@ func ParseClose(data []byte) (code int, reason string, err error) {
 	}
 	code = int(binary.BigEndian.Uint16(data))
 	switch {
-	case code < 1000, code >= 1004 && code <= 1006, code >= 1014 && code < 3000, code >= 5000:
+	case code < 1000, code >= 1004 && code <= 1006, code >= 1015 && code < 3000, code >= 5000:
 		return 0, "", protocolError("close code is not allowed")
 	case !utf8.Valid(data[2:]):
 		return 0, "", &CloseError{Code: CodeInvalidData, Text: "close reason is not UTF-8"}
