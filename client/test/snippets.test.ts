@@ -71,7 +71,7 @@ test('the JavaScript of the documents is right', () => {
   } finally {
     rmSync(folder, { recursive: true })
   }
-}, 60_000)
+}, 180_000)
 
 /** What the compiler has to say. */
 function check(folder: string): string {

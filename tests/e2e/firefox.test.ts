@@ -76,6 +76,8 @@ describe.runIf(process.env.PARLEY_LONG && executablePath)('Firefox', () => {
     const [one, other] = await two()
     const ada = await person(one, 'Ada')
     const bo = await person(other, 'Bo')
+    await meets(ada, 'Bo')
+    await meets(bo, 'Ada')
     await say(ada, 'Good morning from Firefox')
     await sees(bo, 'Good morning from Firefox')
     await choose(bo, 'Ada')
@@ -136,7 +138,9 @@ describe.runIf(process.env.PARLEY_LONG && executablePath)('Firefox', () => {
       const { node } = globalThis
       const bytes = await node.request(to, 'echo', new Uint8Array([0, 255, 7]))
       const code = (promise: Promise<unknown>) => promise.then(() => 'done', (e: any) => e.code ?? e.name)
-      await node.publish('room', { at: 'noon' })
+      const room = node.subscribe('room')
+      await new Promise<void>((resolve) => room.on('join', () => resolve()))
+      await room.publish({ at: 'noon' })
       return {
         bytes: bytes instanceof Uint8Array && [...bytes],
         map: await node.request(to, 'echo', { a: [1, -0.5, null, 'ü'], big: 2 ** 60 }),
@@ -205,6 +209,9 @@ describe.runIf(process.env.PARLEY_LONG && executablePath)('Firefox', () => {
 const online = (tab: Tab) => tab.until(() => document.querySelector('#state[data-state=online]'))
 const sees = (tab: Tab, text: string) => tab.until((text) => document.querySelector('#log')!.textContent!.includes(text), text)
 const say = (tab: Tab, text: string) => tab.type('#text', `${text}\n`)
+
+/** Waits until somebody is in the list. */
+const meets = (tab: Tab, name: string) => tab.until((name) => [...document.querySelectorAll('#list button')].some((b) => b.textContent!.includes(name)), name)
 
 /** Somebody who has opened the demo and said who they are. */
 async function person(at: Parley, name: string): Promise<Tab> {
