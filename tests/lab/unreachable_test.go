@@ -22,6 +22,7 @@ func TestWhyASendFailed(t *testing.T) {
 	second := begin(t, home.Host("bob"), append(alone, "--set", fixed, "--set", "p2p.relays="+relay.at("tcp/4001"))...)
 	ann, bob := open(t, first()), open(t, second())
 	bob.node.relayed(relay)
+	ann.node.relayed(relay) // whom she asks
 
 	nowhere := &page{id: "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"}
 	want := "peer unreachable: " + nowhere.id + ": no addresses found: asked 1 nodes"
