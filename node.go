@@ -272,6 +272,7 @@ func (n *Node) stop(ctx context.Context) error {
 	n.log.Info("stopping")
 	n.serving.Store(false)
 	n.backend.close()
+	n.gateway.TakeNoMore()
 	drain, cancel := context.WithTimeout(ctx, n.patience.drain)
 	defer cancel()
 	if err := n.peers.Drain(drain); err != nil {

@@ -18,13 +18,16 @@ import (
 )
 
 // flooder is a page that never stops sending to another: with each answer, a refusal
-// too, the next message leaves.
+// too, the next message leaves. A mute one waits for no answer, and reads nothing
+// before its node stops.
 type flooder struct {
-	old *gatewaytest.Page1 // one of the two
-	now *gatewaytest.Page2
+	old  *gatewaytest.Page1 // one of the two
+	now  *gatewaytest.Page2
+	mute bool
 
-	sent      int
+	sent      int   // while it sends, of who does
 	delivered []int // its messages that were told to be delivered
+	closed    int   // its messages that the node's end refused
 	got       []int // the other's, as they came
 	last      v2.Kind
 	code      websocket.StatusCode
@@ -33,7 +36,9 @@ type flooder struct {
 
 const (
 	firstFlood = 1000 // the request of a flooder's message 0
+	firstAsked = 1e9  // the first request of a mute one that is no message
 	inFlight   = 32
+	begunMute  = 500 // messages of a mute one that fit into a connection whoever reads
 )
 
 func joinFlooder(t *testing.T, s *gatewaytest.Server, version int) *flooder {
@@ -59,12 +64,34 @@ func (f *flooder) id() string {
 // flood sends and takes what comes until the socket ends. begun is called at the
 // other's first message.
 func (f *flooder) flood(t *testing.T, to string, begun func()) {
+	for range inFlight {
+		_ = f.send(to)
+	}
+	f.listen(t, to, begun)
+}
+
+// floodMute sends without end, and takes what comes once the node stops.
+func (f *flooder) floodMute(t *testing.T, to string, begun func(), stops <-chan struct{}) {
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	writing.Go(func() {
+		for err := error(nil); err == nil; err = f.send(to) {
+			if f.sent == begunMute {
+				begun()
+			}
+			if f.ask() != nil {
+				return
+			}
+		}
+	})
+	<-stops
+	f.listen(t, to, nil)
+}
+
+func (f *flooder) listen(t *testing.T, to string, begun func()) {
 	take := f.take2
 	if f.old != nil {
 		take = f.take1
-	}
-	for range inFlight {
-		f.send(to)
 	}
 	for {
 		answered, err := take(t)
@@ -72,8 +99,8 @@ func (f *flooder) flood(t *testing.T, to string, begun func()) {
 			f.code, f.why = gatewaytest.CloseOf(err)
 			return
 		}
-		if answered {
-			f.send(to)
+		if answered && !f.mute {
+			_ = f.send(to)
 		}
 		if begun != nil && len(f.got) > 0 {
 			begun()
@@ -84,16 +111,25 @@ func (f *flooder) flood(t *testing.T, to string, begun func()) {
 
 // send sends the next message. A socket that takes it no more tells why when it is
 // read.
-func (f *flooder) send(to string) {
+func (f *flooder) send(to string) error {
 	n := f.sent
 	f.sent++
 	if f.old != nil {
-		_ = f.old.WS.Write(context.Background(), websocket.MessageText, fmt.Appendf(nil,
+		return f.old.WS.Write(context.Background(), websocket.MessageText, fmt.Appendf(nil,
 			`{"requestid":%d,"method":"send","params":{"peer":%q,"protocol":"/flood","data":%d,"ack":%d},"isresponse":false}`, firstFlood+n, to, n, n))
-		return
 	}
-	_ = f.now.WS.Write(context.Background(), websocket.MessageBinary, v2.AppendSend(nil, uint64(firstFlood+n), v2.AppendPair(nil, to, "/flood"),
+	return f.now.WS.Write(context.Background(), websocket.MessageBinary, v2.AppendSend(nil, uint64(firstFlood+n), v2.AppendPair(nil, to, "/flood"),
 		network.Content{Type: network.JSON, Data: strconv.AppendInt(nil, int64(n), 10)}, network.Delivered, false))
+}
+
+// ask sends a request that the node answers by itself.
+func (f *flooder) ask() error {
+	n := firstAsked + f.sent
+	if f.old != nil {
+		return f.old.WS.Write(context.Background(), websocket.MessageText, fmt.Appendf(nil,
+			`{"requestid":%d,"method":"listpeers","params":{"topic":"x"},"isresponse":false}`, n))
+	}
+	return f.now.WS.Write(context.Background(), websocket.MessageBinary, v2.AppendRequest(nil, uint64(n), "status", v2.AppendMap(nil, 0)))
 }
 
 func (f *flooder) take1(t *testing.T) (answered bool, err error) {
@@ -101,6 +137,9 @@ func (f *flooder) take1(t *testing.T) (answered bool, err error) {
 	switch {
 	case err != nil:
 		return false, err
+	case frame.IsResponse && frame.RequestID >= firstAsked:
+	case frame.IsResponse && frame.Error != nil && frame.Error.Message == "peer closed":
+		f.closed++
 	case frame.IsResponse && frame.Error == nil:
 		f.delivered = append(f.delivered, int(frame.RequestID)-firstFlood)
 	case frame.Method == "peerData":
@@ -121,7 +160,14 @@ func (f *flooder) take2(t *testing.T) (answered bool, err error) {
 	f.last = frame.Kind
 	switch frame.Kind {
 	case v2.KindResult:
-		f.delivered = append(f.delivered, int(gatewaytest.Elements(t, frame)[0].(uint64))-firstFlood)
+		if n := gatewaytest.Elements(t, frame)[0].(uint64); n < firstAsked {
+			f.delivered = append(f.delivered, int(n)-firstFlood)
+		}
+		return true, nil
+	case v2.KindError:
+		if list := gatewaytest.Elements(t, frame); list[0].(uint64) < firstAsked && list[1] == "closed" {
+			f.closed++
+		}
 		return true, nil
 	case v2.KindMessage:
 		list := gatewaytest.Elements(t, frame)
@@ -133,7 +179,7 @@ func (f *flooder) take2(t *testing.T) (answered bool, err error) {
 		}
 		f.got = append(f.got, n)
 	}
-	return frame.Kind == v2.KindError, nil
+	return false, nil
 }
 
 // TestStop_TellsPagesThatNeverStopSending: each page of a node that stops is told so,
@@ -142,9 +188,28 @@ func (f *flooder) take2(t *testing.T) (answered bool, err error) {
 func TestStop_TellsPagesThatNeverStopSending(t *testing.T) {
 	for _, pairs := range []int{1, ofLength(15, 50)} {
 		t.Run(fmt.Sprint(2*pairs, " pages"), func(t *testing.T) {
-			pages := stopUnderFlood(t, pairs, patience{time.Minute, time.Minute})
+			pages := stopUnderFlood(t, pairs, false, patience{time.Minute, time.Minute})
 			for i, f := range pages {
 				f.check(t, i, pages[i^1])
+			}
+		})
+	}
+}
+
+// TestStop_TellsPagesThatFloodWithoutReading: the same of pages that write as fast as
+// they can and take no answer before the node stops. It does not go on to serve what
+// they write: each has no more refused than it had unsettled, and a few besides. What
+// they don't take is not waited for longer than ever.
+func TestStop_TellsPagesThatFloodWithoutReading(t *testing.T) {
+	const most = 1024 + 256 // unsettled, and behind the stop
+	for _, pairs := range []int{1, ofLength(10, 50)} {
+		t.Run(fmt.Sprint(2*pairs, " pages"), func(t *testing.T) {
+			pages := stopUnderFlood(t, pairs, true, patience{drainTime, time.Minute})
+			for i, f := range pages {
+				f.check(t, i, pages[i^1])
+				if f.closed > most {
+					t.Errorf("page %d: the node refused %d messages of %d at its end, want %d at most", i, f.closed, f.sent, most)
+				}
 			}
 		})
 	}
@@ -153,27 +218,38 @@ func TestStop_TellsPagesThatNeverStopSending(t *testing.T) {
 // TestStop_HasItsBounds: no page keeps a node from its end, and none makes that end
 // a fault, though there be no time to tell it.
 func TestStop_HasItsBounds(t *testing.T) {
-	stopUnderFlood(t, 10, patience{time.Nanosecond, time.Nanosecond})
+	for _, mute := range []bool{false, true} {
+		stopUnderFlood(t, 10, mute, patience{time.Nanosecond, time.Nanosecond})
+	}
 }
 
 // stopUnderFlood stops a node under pairs of pages, v1 and v2, each with itself and
 // with the other.
-func stopUnderFlood(t *testing.T, pairs int, p patience) []*flooder {
+func stopUnderFlood(t *testing.T, pairs int, mute bool, p patience) []*flooder {
 	t.Setenv("XDG_RUNTIME_DIR", t.TempDir())
 	n, stop := startPatient(t, loopbackConfig(t), p)
 	s := serverOf(t, n)
 	pages := make([]*flooder, 2*pairs)
 	for i := range pages {
 		pages[i] = joinFlooder(t, s, []int{1, 2, 1, 1, 2, 2}[i%6])
+		pages[i].mute = mute
 	}
 	var all, begun sync.WaitGroup
+	stops := make(chan struct{})
 	for i, f := range pages {
 		to := pages[i^1].id()
 		begun.Add(1)
-		all.Go(func() { f.flood(t, to, begun.Done) })
+		all.Go(func() {
+			if mute {
+				f.floodMute(t, to, begun.Done, stops)
+			} else {
+				f.flood(t, to, begun.Done)
+			}
+		})
 	}
 	begun.Wait()
 	start := time.Now()
+	close(stops)
 	stop()
 	t.Logf("stopped after %s", time.Since(start))
 	all.Wait()

@@ -27,7 +27,8 @@ type Queue[T any] struct {
 	mu      sync.Mutex
 	classes [2]ring[T]
 	bytes   int
-	err     error // why it was closed; nil while open
+	of      [2]int // bytes by class
+	err     error  // why it was closed; nil while open
 	waiting []*pusher[T]
 	ready   chan struct{} // capacity 1: something came, or the queue was closed; nil until asked for
 }
@@ -114,6 +115,7 @@ func (q *Queue[T]) PushDroppable(item T, size int) (dropped []T, err error) {
 			return append(dropped, item), nil
 		}
 		q.bytes -= e.size
+		q.of[Bulk] -= e.size
 		dropped = append(dropped, e.item)
 	}
 	q.add(Bulk, entry[T]{item: item, size: size, droppable: true})
@@ -153,6 +155,7 @@ func (q *Queue[T]) TryPop(maxBytes int, into []T) ([]T, error) {
 			into = append(into, e.item)
 			taken += e.size
 			q.bytes -= e.size
+			q.of[class] -= e.size
 			if e.size == 0 {
 				taken++ // items that weigh nothing must not make a batch endless
 			}
@@ -202,6 +205,13 @@ func (q *Queue[T]) Bytes() int {
 	return q.bytes
 }
 
+// Waiting is what waits in one class of the queue now.
+func (q *Queue[T]) Waiting(class Class) (items, bytes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.classes[class].live, q.of[class]
+}
+
 // Len is the number of items that wait in the queue now.
 func (q *Queue[T]) Len() int {
 	q.mu.Lock()
@@ -216,6 +226,7 @@ func (q *Queue[T]) fits(size int) bool {
 func (q *Queue[T]) add(class Class, e entry[T]) {
 	q.classes[class].push(e)
 	q.bytes += e.size
+	q.of[class] += e.size
 	q.signal()
 }
 

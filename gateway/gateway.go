@@ -28,7 +28,9 @@ type Gateway struct {
 	cfg     Config
 	log     *slog.Logger
 	started time.Time
+	pace    *socket.Pace
 	stats   counters
+	last    atomic.Int64   // requests of each page that are still answered; untilTheEnd while the node runs
 	work    sync.WaitGroup // sockets being served, graces, and sessions that end without a socket
 
 	mu       sync.Mutex // guards all below
@@ -75,8 +77,8 @@ type Stats struct {
 // New makes a gateway. The zero Config has the documented defaults.
 func New(backend Backend, policy *access.Policy, cfg Config) *Gateway {
 	cfg = cfg.withDefaults()
-	return &Gateway{
-		backend: backend, policy: policy, cfg: cfg, started: time.Now(),
+	g := &Gateway{
+		backend: backend, policy: policy, cfg: cfg, started: time.Now(), pace: socket.NewPace(),
 		log:      cfg.Log.With("component", "gateway"),
 		links:    make(map[*link.Link]bool),
 		sessions: make(map[*session]struct{}),
@@ -84,6 +86,8 @@ func New(backend Backend, policy *access.Policy, cfg Config) *Gateway {
 		foreign:  make(map[string]int),
 		left:     make(chan struct{}),
 	}
+	g.last.Store(untilTheEnd)
+	return g
 }
 
 // replayLimit is the part of a v2 session's buffer that holds what was written
@@ -112,7 +116,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer g.leave()
-	l, err := link.Accept(w, r, g.log, []string{v2.Subprotocol}, firstFrame)
+	l, err := link.Accept(w, r, g.log, []string{v2.Subprotocol}, firstFrame, g.pace)
 	if err != nil {
 		return // Accept has answered
 	}
@@ -273,11 +277,12 @@ func (g *Gateway) Run(ctx context.Context) error {
 	return g.Shutdown(last)
 }
 
-// Shutdown takes no more pages, answers what is pending with an error, closes
+// Shutdown takes no more pages, reads no more requests, answers what is pending with an error, closes
 // all sockets with 1001, and waits until everything is gone. When ctx ends,
 // sockets that are still there are cut; it still waits then, for its own
 // goroutines alone, and returns ctx's error.
 func (g *Gateway) Shutdown(ctx context.Context) error {
+	g.last.Store(0)
 	g.mu.Lock()
 	g.stopping = true
 	sessions := make([]*session, 0, len(g.sessions))

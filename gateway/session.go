@@ -35,6 +35,8 @@ type session struct {
 	ctx     context.Context // ends with the session
 	cancel  context.CancelFunc
 
+	spent int64 // owned by the reader: requests since the node takes no more
+
 	tokenHash [sha256.Size]byte // guarded by the Gateway's mu; zero for v1
 
 	// with locks of their own

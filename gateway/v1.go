@@ -21,6 +21,7 @@ import (
 type v1Session struct {
 	*session
 	l   *link.Link
+	w   *link.Writer[item]
 	bad *flow.Bucket
 }
 
@@ -31,8 +32,8 @@ func (g *Gateway) serveV1(l *link.Link, v access.Visitor) error {
 	if err := g.add(s); err != nil {
 		return link.Violation(socket.Overloaded, err.Error())
 	}
-	page := &v1Session{session: s, l: l, bad: flow.NewBucket(badPerMinute/60.0, badPerMinute-1)}
 	w := link.NewWriter[item](l, s.queue, &v1Outlet{session: s, l: l})
+	page := &v1Session{session: s, l: l, w: w, bad: flow.NewBucket(badPerMinute/60.0, badPerMinute-1)}
 	why := l.Run(page.readLoop, w.Run)
 	s.log.Debug("socket ended", "code", int(why.Code), "reason", why.Reason, "theirs", why.Theirs)
 	s.end() // the peer is free before the socket's last words
@@ -48,6 +49,9 @@ func (p *v1Session) readLoop() error {
 		}
 		if kind == socket.Text && !utf8.Valid(msg) {
 			return link.Violation(socket.BadText, "text that is not UTF-8")
+		}
+		if err := p.ask(p.l, p.w); err != nil {
+			return err
 		}
 		if err := p.frame(msg); err != nil {
 			return err

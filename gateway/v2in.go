@@ -160,6 +160,13 @@ func (s *v2Session) confirmed(l *link.Link, n uint64) error {
 // the socket ends.
 func (s *v2Session) numbered(l *link.Link, f v2.Frame) error {
 	switch f.Kind {
+	case v2.KindHandled, v2.KindReply, v2.KindRefuse, v2.KindContent, v2.KindCredit, v2.KindEnd:
+	default:
+		if err := s.ask(l, s.writer.Load()); err != nil {
+			return err
+		}
+	}
+	switch f.Kind {
 	case v2.KindSend:
 		return s.send(l, f)
 	case v2.KindHandled:

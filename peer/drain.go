@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/parley-p2p/parley/identity"
@@ -19,20 +20,23 @@ func (n *Node) Drain(ctx context.Context) error {
 	tick := time.NewTicker(drainLook)
 	defer tick.Stop()
 	for {
-		left := n.unsettled()
-		if left == 0 {
+		if n.unsettled(1) == 0 {
 			return nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return identity.Errorf(identity.CodeTimeout, "%d messages are still on their way", left)
+			return identity.Errorf(identity.CodeTimeout, "%d messages are still on their way", n.unsettled(math.MaxInt))
 		}
 	}
 }
 
-func (n *Node) unsettled() (left int) {
+// unsettled counts what is on its way, and stops where it has found enough.
+func (n *Node) unsettled(enough int) (left int) {
 	for _, p := range n.list() {
+		if left >= enough {
+			return left
+		}
 		p.mu.Lock()
 		for _, c := range p.conversations {
 			for i := range c.queue.len() {

@@ -1,7 +1,7 @@
 // Package link is one socket while it serves a session of a gateway: the
 // goroutine of the HTTP handler reads, a second one writes.
 //
-//	l, err := link.Accept(w, r, log, []string{"parley.v2"}, 64<<10)
+//	l, err := link.Accept(w, r, log, []string{"parley.v2"}, 64<<10, pace)
 //	why := l.Run(read, write)      until one of the two ends; read calls l.Read,
 //	                               write is the Run of a Writer
 //	l.HangUp(why)                  with the right close code
@@ -61,12 +61,13 @@ type Link struct {
 	pinging atomic.Bool
 }
 
-// Accept upgrades a request. Messages are limited to limit bytes until SetLimit.
-// Where it fails the request has been answered.
-func Accept(w http.ResponseWriter, r *http.Request, log *slog.Logger, subprotocols []string, limit int) (*Link, error) {
+// Accept upgrades a request. Messages are limited to limit bytes until SetLimit; what
+// comes behind the end is thrown away at the pace. Where it fails the request has been
+// answered.
+func Accept(w http.ResponseWriter, r *http.Request, log *slog.Logger, subprotocols []string, limit int, pace *socket.Pace) (*Link, error) {
 	l := &Link{log: log, wake: make(chan struct{}, 1), pings: flow.NewBucket(pingsPerSecond, pingBurst)}
 	l.hear()
-	sock, err := socket.Accept(w, r, socket.Options{Subprotocols: subprotocols, Limit: limit, Heard: l.hear,
+	sock, err := socket.Accept(w, r, socket.Options{Subprotocols: subprotocols, Limit: limit, Heard: l.hear, Pace: pace,
 		PongOK: func() bool { return l.AllowPing() == nil }})
 	if err != nil {
 		return nil, err
@@ -127,6 +128,13 @@ func (l *Link) Nudge() {
 // words, for which a page that takes them has all the time until Cut. The first end
 // decides why. It never blocks.
 func (l *Link) End(why *Closing) { l.end(why) }
+
+// Rest waits, instead of reading, until the link ends, and gives how. Only the
+// reader may call it.
+func (l *Link) Rest() error {
+	<-l.ctx.Done()
+	return l.Why()
+}
 
 // Drop ends the link at once, whatever is being written. It never blocks.
 func (l *Link) Drop(why *Closing) {

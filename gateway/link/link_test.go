@@ -45,9 +45,10 @@ func (o lines) Farewell(bye *identity.Error) error {
 func open(t *testing.T, f func(l *link.Link)) *websocket.Conn {
 	t.Helper()
 	served := make(chan struct{})
+	pace := socket.NewPace()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer close(served)
-		if l, err := link.Accept(w, r, slog.New(slog.DiscardHandler), nil, 1<<20); err == nil {
+		if l, err := link.Accept(w, r, slog.New(slog.DiscardHandler), nil, 1<<20, pace); err == nil {
 			f(l)
 		}
 	}))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/parley-p2p/parley/flow"
@@ -31,9 +32,11 @@ type Outlet[T any] interface {
 // Most of it is one goroutine's, Run. But to wake that for a lone message takes
 // longer than to write it, so whoever brings one may have it written by Now.
 type Writer[T any] struct {
-	l   *Link
-	q   *flow.Queue[T]
-	out Outlet[T]
+	l     *Link
+	q     *flow.Queue[T]
+	out   Outlet[T]
+	moved chan struct{} // capacity 1: a batch was written, or none will be
+	over  atomic.Bool   // Run has returned, or is about to
 
 	pen    sync.Mutex // held by who takes from the queue and writes; guards all below
 	live   bool       // Run runs, and hasn't come to its last words
@@ -45,7 +48,7 @@ type Writer[T any] struct {
 
 // NewWriter makes the writer of a link.
 func NewWriter[T any](l *Link, q *flow.Queue[T], out Outlet[T]) *Writer[T] {
-	return &Writer[T]{l: l, q: q, out: out}
+	return &Writer[T]{l: l, q: q, out: out, moved: make(chan struct{}, 1)}
 }
 
 // Run writes until the link ends or the queue is closed.
@@ -62,6 +65,7 @@ func (w *Writer[T]) Run() error {
 			return err
 		}
 		if wrote {
+			w.move()
 			moved = time.Now()
 			continue
 		}
@@ -95,9 +99,38 @@ func (w *Writer[T]) start() {
 }
 
 func (w *Writer[T]) stop() {
+	w.over.Store(true)
+	w.move()
 	w.pen.Lock()
 	defer w.pen.Unlock()
 	w.live = false
+}
+
+func (w *Writer[T]) move() {
+	select {
+	case w.moved <- struct{}{}:
+	default:
+	}
+}
+
+// Await holds up who reads the page while more than limit bytes of control items,
+// its answers, wait for it. Where the writer waits for what the page says, and that
+// may stand behind, it takes more than that many items too. Only the reader may call
+// it; the error is how the link ended meanwhile.
+func (w *Writer[T]) Await(items, limit int) error {
+	for w.piled(items, limit) && !w.over.Load() {
+		select {
+		case <-w.moved:
+		case <-w.l.ctx.Done():
+			return w.l.Why()
+		}
+	}
+	return nil
+}
+
+func (w *Writer[T]) piled(items, limit int) bool {
+	n, bytes := w.q.Waiting(flow.Control)
+	return bytes > limit && (n > items || w.out.Open())
 }
 
 // turn writes a batch, or whatever else is due.

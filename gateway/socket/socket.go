@@ -78,12 +78,16 @@ type Options struct {
 	PongOK func() bool
 	// Heard is told whenever bytes have come.
 	Heard func()
+	// Pace is shared by sockets whose floods are to be thrown away together; nil: as
+	// fast as they come.
+	Pace *Pace
 }
 
 // Socket is one WebSocket. It has no goroutine of its own.
 type Socket struct {
 	ws   *websocket.Conn
 	conn *corked
+	pace *Pace
 
 	usual int // bytes of a message lately; owned by the reader
 
@@ -106,7 +110,7 @@ func Accept(w http.ResponseWriter, r *http.Request, opts Options) (*Socket, erro
 		return nil, err
 	}
 	ws.SetReadLimit(int64(opts.Limit))
-	return &Socket{ws: ws, conn: keep.conn}, nil
+	return &Socket{ws: ws, conn: keep.conn, pace: opts.Pace}, nil
 }
 
 // Subprotocol is what was agreed on, "" for none.
@@ -255,14 +259,19 @@ func (s *Socket) Goodbye(code Code, reason string) {
 	s.conn.goodbye(append(frame, reason...))
 }
 
-// Discard throws away what comes, until the connection or its time is over. Only
-// the reader may call it, and Read never again.
+// Discard throws away what comes, until the connection or its time is over, and a
+// flood at the Pace of the socket. Only the reader may call it, and Read never again.
 func (s *Socket) Discard() {
 	buf := lend.Get(discardPiece)
 	defer lend.Put(buf)
-	for {
-		if _, err := s.conn.Conn.Read(buf[:cap(buf)]); err != nil {
+	for piece := 0; ; {
+		n, err := s.conn.Conn.Read(buf[:discardPiece])
+		if err != nil {
 			return
+		}
+		if piece += n; piece >= discardPiece {
+			piece = 0
+			s.pace.wait()
 		}
 	}
 }
