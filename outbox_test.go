@@ -40,7 +40,7 @@ func TestG_D9_OutboxOfAPageIsBounded(t *testing.T) {
 
 			var running sync.WaitGroup
 			defer running.Wait()
-			defer page.WS.CloseNow() //nolint:errcheck // by then it may be closed
+			defer page.WS.CloseNow()
 			running.Go(func() {
 				for i := range messages {
 					page.Send(bob.Welcome.Peer, "late", fmt.Sprintf("%d%s", i, strings.Repeat(" ", size)), c.level, false)

@@ -224,6 +224,11 @@ func TestQueueModel(t *testing.T) {
 				if q.Len() != len(control)+len(bulk) || q.Bytes() != bytes() {
 					t.Fatalf("holds %d items, %d bytes; want %d, %d", q.Len(), q.Bytes(), len(control)+len(bulk), bytes())
 				}
+				items, size := q.Waiting(Control)
+				others, rest := q.Waiting(Bulk)
+				if items != len(control) || others != len(bulk) || size+rest != bytes() {
+					t.Fatalf("%d and %d items wait, %d and %d bytes", items, others, size, rest)
+				}
 			},
 		})
 	})
