@@ -35,7 +35,7 @@ type counter struct {
 }
 
 // join makes the page of a counter, or brings it back as who it was.
-func (c *counter) join(t *testing.T, s *gatewaytest.Server, identity string) {
+func (c *counter) join(t testing.TB, s *gatewaytest.Server, identity string) {
 	t.Helper()
 	if c.old != nil {
 		c.old = again(t, s, c.old)
@@ -54,7 +54,7 @@ func (c *counter) join(t *testing.T, s *gatewaytest.Server, identity string) {
 }
 
 // again opens a page of v1 with the key of one that was there before.
-func again(t *testing.T, s *gatewaytest.Server, was *gatewaytest.Page1) *gatewaytest.Page1 {
+func again(t testing.TB, s *gatewaytest.Server, was *gatewaytest.Page1) *gatewaytest.Page1 {
 	t.Helper()
 	p := gatewaytest.Open1(t, s)
 	var r struct{ PeerID string }
@@ -208,9 +208,11 @@ func TestAbuse45_PagesComeAndGo(t *testing.T) {
 	n := runNode(t, loopbackConfig(t))
 	s := serverOf(t, n)
 	visit := func() {
-		a := gatewaytest.Join1(t, s)
+		tb := &gatewaytest.Visit{TB: t}
+		defer tb.Over()
+		a := gatewaytest.Join1(tb, s)
 		b := &counter{got: map[string]int{}}
-		b.join(t, s, "") // a key that nobody keeps
+		b.join(tb, s, "") // a key that nobody keeps
 		a.Call("subscribe", `{"topic":"room"}`)
 		b.now.Call("subscribe", map[string]any{"topic": "room"})
 		id := a.Request("send", `{"peer":"`+b.id()+`","protocol":"/count","data":"x","ack":0}`)

@@ -14,27 +14,11 @@ import (
 	v2 "github.com/parley-p2p/parley/gateway/v2"
 )
 
-// visitTB cleans up when a visit is over, where T would keep ten thousand sockets
-// until the end of the test.
-type visitTB struct {
-	testing.TB
-	cleanups []func()
-}
-
-func (v *visitTB) Cleanup(f func()) { v.cleanups = append(v.cleanups, f) }
-
-func (v *visitTB) over() {
-	for i := len(v.cleanups) - 1; i >= 0; i-- {
-		v.cleanups[i]()
-	}
-	v.cleanups = nil
-}
-
 // visit is two pages, of both versions, that meet in a topic, exchange a message
 // and go: in order, or cut off, or cut off and back before they go.
 func visit(t *testing.T, s *gatewaytest.Server, number int) {
-	tb := &visitTB{TB: t}
-	defer tb.over()
+	tb := &gatewaytest.Visit{TB: t}
+	defer tb.Over()
 	old, now := gatewaytest.Join1(tb, s), gatewaytest.Join2(tb, s, v2.HelloFrame{})
 	now.Call("start", map[string]any{"protocol": "/day"})
 	old.Call("subscribe", `{"topic":"room"}`)
