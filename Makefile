@@ -145,8 +145,8 @@ export PATH="$$PATH:/usr/sbin:/sbin"; \
 if ! command -v ip >/dev/null; then $(call apt-install,iproute2); fi; \
 if ! command -v nft >/dev/null; then $(call apt-install,nftables); fi; \
 if ! command -v miniupnpd >/dev/null; then \
-	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then $(call apt-install,miniupnpd-nftables); \
-	else echo "== miniupnpd is missing: the tests with a router that leads ports in are left out"; fi; \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && { $(call apt-install,miniupnpd-nftables); }; } || \
+		echo "== miniupnpd is missing: the tests with a router that leads ports in are left out"; \
 fi
 endef
 
