@@ -64,7 +64,8 @@ func (e *endpoint) Local() identity.PeerID { return e.host.ID() }
 
 // Open implements network.Network. The protocols are offered in the order given,
 // one round trip each, whatever identify said before: it may be old, and the
-// first that the peer speaks now is wanted.
+// first that the peer speaks now is wanted. With libp2p's WithNoDial in ctx only
+// who is connected is asked.
 func (e *endpoint) Open(ctx context.Context, to identity.PeerID, protocols ...network.Protocol) (network.Stream, error) {
 	if !e.enter() {
 		return nil, errClosed
@@ -90,6 +91,9 @@ func (e *endpoint) open(ctx context.Context, to identity.PeerID, protocols []net
 	}
 	ctx = libnet.WithAllowLimitedConn(ctx, "parley")
 	if !e.Connected(to) {
+		if no, _ := libnet.GetNoDial(ctx); no {
+			return nil, identity.Errorf(identity.CodeUnreachable, "not connected")
+		}
 		if err := e.connect(ctx, to); err != nil {
 			return nil, err
 		}

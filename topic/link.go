@@ -23,10 +23,11 @@ type meteredHost struct {
 	meter *meter
 }
 
-// NewStream opens a stream that counts what is written.
+// NewStream opens a stream that counts what is written. Who is no longer connected
+// is not called back only for its topics.
 func (h meteredHost) NewStream(ctx context.Context, p identity.PeerID, pids ...protocol.ID) (libp2p.Stream, error) {
 	h.meter.awaitAnother(ctx, p)
-	s, err := h.Host.NewStream(h.allowStar(ctx, p), p, pids...)
+	s, err := h.Host.NewStream(libp2p.WithNoDial(h.allowStar(ctx, p), "topics"), p, pids...)
 	h.meter.mu.Lock()
 	defer h.meter.mu.Unlock()
 	if err != nil {

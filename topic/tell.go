@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	libp2p "github.com/libp2p/go-libp2p/core/network"
+
 	"github.com/parley-p2p/parley/identity"
 	"github.com/parley-p2p/parley/network"
 )
@@ -33,7 +35,8 @@ func (n *Node) tell(l *link) {
 	backoff := firstBackoff
 	for n.stillTelling(l) {
 		ctx, cancel := context.WithTimeout(n.ctx, openTimeout)
-		s, err := n.network.Open(ctx, l.node, presenceProtocol)
+		// Who is no longer connected is not called back only to be told.
+		s, err := n.network.Open(libp2p.WithNoDial(ctx, "presence"), l.node, presenceProtocol)
 		cancel()
 		if err == nil {
 			n.classify(l, false)
