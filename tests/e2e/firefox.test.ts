@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { channelSite } from './channelsite.js'
-import { Firefox, executablePath, type Tab } from './firefox.js'
+import { Firefox, type Tab } from './firefox.js'
 import { Parley } from './parley.js'
 import { v1 } from './v1.js'
 
@@ -17,7 +17,10 @@ const site = {
   ...v1,
   'client.html': `<!doctype html><link rel="icon" href="data:,"><title>a page</title><script type="module">
     import * as parley from '/parley.js'; import * as old from '/client.js'
-    Object.assign(globalThis, { parley, old, ready: true })
+    const sockets = [] // as a test loses one
+    const Native = WebSocket
+    globalThis.WebSocket = class extends Native { constructor(...args) { super(...args); sockets.push(this) } }
+    Object.assign(globalThis, { parley, old, sockets, ready: true })
   </script>`,
   'worker.js': `
     import { connect } from '/parley.js'
@@ -63,7 +66,7 @@ async function client(at: Parley, identity: string): Promise<{ tab: Tab; peer: s
   return { tab, peer }
 }
 
-describe.runIf(process.env.PARLEY_LONG && executablePath)('Firefox', () => {
+describe('Firefox', () => {
   beforeAll(async () => {
     firefox = await Firefox.launch()
   })
@@ -119,11 +122,19 @@ describe.runIf(process.env.PARLEY_LONG && executablePath)('Firefox', () => {
     const [alice, bob] = [await client(one, 'alice'), await client(other, 'bob')]
     await bob.tab.run(() => globalThis.node.start('count', ({ data }: { data: number }) => void (globalThis.got ??= []).push(data)))
     const levels = await alice.tab.run(async (to) => {
-      const { node } = globalThis
-      const sent = Array.from({ length: 10_000 }, (_, i) => node.send(to, 'count', i) as Promise<string>)
+      const { node, sockets } = globalThis
+      const sent: Promise<string>[] = []
+      for (let i = 0; i < 10_000; i++) {
+        sent.push(node.send(to, 'count', i))
+        if (i % 2000 === 1999) {
+          await sent[i - 500]
+          sockets.at(-1).close(4000, 'lost')
+        }
+      }
       return [...new Set(await Promise.all(sent))]
     }, bob.peer)
     expect(levels).toEqual(['handled'])
+    expect(await alice.tab.run(() => globalThis.sockets.length)).toBeGreaterThan(1)
     const wrong = () => (globalThis.got as number[]).findIndex((n, i) => n !== i)
     expect(await bob.tab.run(() => globalThis.got.length)).toBe(10_000)
     expect(await bob.tab.run(wrong)).toBe(-1)

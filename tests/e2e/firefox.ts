@@ -15,8 +15,8 @@ interface Socket {
 }
 const Ws = createRequire(import.meta.url)('ws') as new (url: string) => Socket
 
-/** The system's Firefox: FIREFOX names another. Undefined where there is none. */
-export const executablePath = process.env.FIREFOX ?? ['/usr/bin/firefox-esr', '/usr/bin/firefox'].find(existsSync)
+/** The system's Firefox: FIREFOX names another. */
+const executablePath = process.env.FIREFOX ?? ['/usr/bin/firefox-esr', '/usr/bin/firefox'].find(existsSync) ?? 'firefox'
 
 /** It is to call nobody but the pages of the test. */
 const quiet = ['app.update.enabled', 'browser.safebrowsing.malware.enabled', 'browser.safebrowsing.phishing.enabled', 'datareporting.policy.dataSubmissionEnabled', 'extensions.update.enabled', 'network.captive-portal-service.enabled', 'network.connectivity-service.enabled']
@@ -49,7 +49,7 @@ export class Firefox {
     this.#profile = mkdtempSync(join(tmpdir(), 'parley-firefox-'))
     writeFileSync(join(this.#profile, 'user.js'), quiet.map((name) => `user_pref("${name}", false);\n`).join(''))
     const args = ['--headless', '--no-remote', '--remote-debugging-port=0', '--profile', this.#profile]
-    this.#process = spawn(executablePath!, args, { env: { ...process.env, HOME: this.#profile }, stdio: ['ignore', 'ignore', 'pipe'] })
+    this.#process = spawn(executablePath, args, { env: { ...process.env, HOME: this.#profile }, stdio: ['ignore', 'ignore', 'pipe'] })
     this.#ended = new Promise((resolve) => this.#process.once('close', () => resolve()))
   }
 
