@@ -30,7 +30,7 @@ type Gateway struct {
 	started time.Time
 	pace    *socket.Pace
 	stats   counters
-	last    atomic.Int64   // requests of each page that are still answered; untilTheEnd while the node runs
+	last    atomic.Int64   // requests of each page that are still answered; allRequests while the node runs
 	work    sync.WaitGroup // sockets being served, graces, and sessions that end without a socket
 
 	mu       sync.Mutex // guards all below
@@ -86,7 +86,7 @@ func New(backend Backend, policy *access.Policy, cfg Config) *Gateway {
 		foreign:  make(map[string]int),
 		left:     make(chan struct{}),
 	}
-	g.last.Store(untilTheEnd)
+	g.last.Store(allRequests)
 	return g
 }
 

@@ -12,8 +12,8 @@ import (
 // takes nothing more: a page that listens to its answers needs few to learn that.
 const lastRequests = 256
 
-// untilTheEnd is the number of requests that are answered while the node runs.
-const untilTheEnd = -1
+// allRequests stands for no such bound: the node runs.
+const allRequests = -1
 
 // answerLimit is how many bytes of answers may wait for a page that is read on. One
 // that has yet to confirm what it has is read on too, while no more of its requests
@@ -42,7 +42,7 @@ func (s *session) ask(l *link.Link, w *link.Writer[item]) error {
 // had its share of answers.
 func (s *session) spend(l *link.Link) error {
 	last := s.g.last.Load()
-	if last == untilTheEnd {
+	if last == allRequests {
 		return nil
 	}
 	if s.spent++; s.spent <= last {
